@@ -8,6 +8,7 @@
     python tools/dev.py fmt                ruff: fix and format
     python tools/dev.py types              pyright
     python tools/dev.py check              lint, types and test
+    python tools/dev.py build              an sdist and a wheel of every distribution, in dist/
     python tools/dev.py setup              everything installed, nothing run
 
 The first command makes a virtual environment, .venv; a later one brings it up to date when a pyproject.toml
@@ -39,6 +40,7 @@ GROUPS = {
     "fmt": ("lint",),
     "types": ("types",),
     "check": ("dev",),
+    "build": ("test",),
     "setup": ("dev",),
 }
 
@@ -47,9 +49,9 @@ def say(message: str) -> None:
     print(f"==> {message}", flush=True)
 
 
-def run(command: list[str]) -> int:
-    """Run a command from the top of the tree, its output streamed, and give its exit code."""
-    with subprocess.Popen(command, cwd=ROOT) as child:
+def run(command: list[str], cwd: Path = ROOT) -> int:
+    """Run a command, from the top of the tree or elsewhere in it, its output streamed, and give its exit code."""
+    with subprocess.Popen(command, cwd=cwd) as child:
         while True:
             try:
                 code = child.wait()
@@ -230,12 +232,20 @@ def check(python: str, arguments: list[str]) -> int:
     return next((code for code in codes.values() if code), 0)
 
 
+def build(python: str, arguments: list[str]) -> int:
+    say("building into dist/")
+    for path in members():
+        if code := run([python, "-m", "hatchling", "build", "-d", str(ROOT / "dist"), *arguments], cwd=path):
+            return code
+    return 0
+
+
 def setup(python: str, arguments: list[str]) -> int:
     say(f"ready: {python}")
     return 0
 
 
-COMMANDS = {command.__name__: command for command in (demo, test, coverage, lint, fmt, types, check, setup)}
+COMMANDS = {command.__name__: command for command in (demo, test, coverage, lint, fmt, types, check, build, setup)}
 
 
 def main(argv: list[str]) -> int:
