@@ -1,0 +1,48 @@
+"""`skip_time`: let months of waiting pass in a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Collection
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from workflow.core.errors import InvalidArgumentError
+from workflow.runtime.contract import ExecutionStore
+
+from .clock import TestClock
+
+__all__ = ["SweepingRuntime", "skip_time"]
+
+
+class SweepingRuntime(Protocol):
+    """What `skip_time` needs of a `WorkflowRuntime`."""
+
+    @property
+    def store(self) -> ExecutionStore: ...
+
+    @property
+    def workflow_ids(self) -> Collection[str]: ...
+
+    def sweep(self) -> Awaitable[Any]: ...
+
+
+async def skip_time(
+    runtime: SweepingRuntime, clock: TestClock, *, until: datetime | timedelta | None = None, max_sweeps: int = 1000
+) -> datetime:
+    """Sweep, jump the clock to what is due next, and so on, until every run has ended or waits for mail only.
+
+    With `until` (a time, or how long from now) the clock goes no further than that, with everything done that is due by
+    then: for a workflow that never ends. Gives up with an error after `max_sweeps`. Answers the time at which it
+    stopped. `clock` must be the runtime's own clock.
+    """
+    end = clock.now() + until if isinstance(until, timedelta) else until
+    for _ in range(max_sweeps):
+        await runtime.sweep()
+        due = await runtime.store.next_due(runtime.workflow_ids)
+        if due is None or (end is not None and due > end):
+            return clock.set(max(end, clock.now())) if due is not None and end is not None else clock.now()
+        clock.set(max(due, clock.now()))
+    raise InvalidArgumentError(
+        f"After {max_sweeps} sweeps there is still something due at {clock.now().isoformat()}. "
+        "If a workflow is meant to go on forever, say with `until=` when to stop."
+    )

@@ -1,0 +1,122 @@
+"""How a test of the suite gets its store, and what is checked after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import pytest
+
+from workflow.runtime.contract import ExecutionStore
+from workflow.runtime.testing.invariants import check_invariants
+
+__all__ = ["MadeStore", "Reopen", "StoreSuite", "durable_test", "shared_test", "store_test"]
+
+MadeStore: TypeAlias = ExecutionStore | Awaitable[ExecutionStore] | AbstractAsyncContextManager[ExecutionStore]
+"""What `make_store` may give: a store, a coroutine that makes one, or a context that holds one."""
+
+Reopen: TypeAlias = Callable[[], AbstractAsyncContextManager[ExecutionStore]]
+
+_Suite = TypeVar("_Suite", bound="StoreSuite")
+_Body = Callable[[_Suite, ExecutionStore, Path], Coroutine[Any, Any, None]]
+
+
+class StoreSuite:
+    """What a user of the suite overrides, and the little that the tests share."""
+
+    model_examples: int = 20
+    """How many lists of operations the model test tries: more of them find more, and take longer."""
+
+    def make_store(self, tmp_path: Path) -> MadeStore:
+        """A store on fresh, empty data of its own. The suite calls `migrate` before and `close` after the test."""
+        raise NotImplementedError(f"{type(self).__name__} must override make_store().")
+
+    def reopen(self, store: ExecutionStore, tmp_path: Path) -> MadeStore:
+        """A second handle on the data of `store`, as another process would open it.
+
+        A store that is `shared` or `durable` must override this: those promises are tested through it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override reopen(): its store is shared or durable.")
+
+    @asynccontextmanager
+    async def opened(self, tmp_path: Path) -> AsyncGenerator[ExecutionStore]:
+        """A new store, migrated, and closed in the end."""
+        async with _entered(self.make_store(tmp_path)) as store:
+            await store.migrate()
+            yield store
+
+    @asynccontextmanager
+    async def reopened(self, store: ExecutionStore, tmp_path: Path) -> AsyncGenerator[ExecutionStore]:
+        """Another handle on the data of `store`, closed in the end."""
+        async with _entered(self.reopen(store, tmp_path)) as other:
+            yield other
+
+
+def store_test(test: Callable[[_Suite, ExecutionStore], Coroutine[Any, Any, None]]) -> Callable[[_Suite, Path], None]:
+    """A coroutine test of a store becomes a test for pytest, on a loop of its own; invariants are checked after it."""
+
+    async def body(self: _Suite, store: ExecutionStore, tmp_path: Path) -> None:
+        await test(self, store)
+
+    return _for_pytest(test, body)
+
+
+def shared_test(
+    test: Callable[[_Suite, ExecutionStore, ExecutionStore], Coroutine[Any, Any, None]],
+) -> Callable[[_Suite, Path], None]:
+    """The same with a second handle on the same data, for stores that several processes may use at once."""
+
+    async def body(self: _Suite, store: ExecutionStore, tmp_path: Path) -> None:
+        if not store.capabilities.shared:
+            pytest.skip(f"{type(store).__name__} is not shared between processes (capabilities.shared)")
+        async with self.reopened(store, tmp_path) as other:
+            await test(self, store, other)
+
+    return _for_pytest(test, body)
+
+
+def durable_test(
+    test: Callable[[_Suite, ExecutionStore, Reopen], Coroutine[Any, Any, None]],
+) -> Callable[[_Suite, Path], None]:
+    """The same with a way to open the data again, for stores that survive their process."""
+
+    async def body(self: _Suite, store: ExecutionStore, tmp_path: Path) -> None:
+        if not store.capabilities.durable:
+            pytest.skip(f"{type(store).__name__} does not survive its process (capabilities.durable)")
+        await test(self, store, lambda: self.reopened(store, tmp_path))
+
+    return _for_pytest(test, body)
+
+
+def _for_pytest(test: Callable[..., object], body: _Body[_Suite]) -> Callable[[_Suite, Path], None]:
+    def run(self: _Suite, tmp_path: Path) -> None:
+        async def on_a_store() -> None:
+            async with self.opened(tmp_path) as store:
+                await body(self, store, tmp_path)
+                await check_invariants(store)
+
+        asyncio.run(on_a_store())
+
+    # Not functools.wraps: pytest would look through it, and ask for a fixture named `store`.
+    run.__name__, run.__qualname__ = test.__name__, test.__qualname__
+    run.__doc__, run.__module__ = test.__doc__, test.__module__
+    return run
+
+
+@asynccontextmanager
+async def _entered(made: MadeStore) -> AsyncGenerator[ExecutionStore]:
+    """Whatever form a store was made in: open it, and close it in the end."""
+    if isinstance(made, ExecutionStore):
+        try:
+            yield made
+        finally:
+            await made.close()
+    elif isinstance(made, AbstractAsyncContextManager):
+        async with made as store, _entered(store):
+            yield store
+    else:
+        async with _entered(await made) as store:
+            yield store
