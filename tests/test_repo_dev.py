@@ -15,9 +15,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dev.Environment:
-    """An environment that records what it would do: `actions` is the list of it."""
+    """An environment whose creation leaves an empty interpreter and nothing else."""
     environment = dev.Environment(tmp_path / ".venv", sys.executable, "3.11.0")
-    monkeypatch.setattr(environment, "create", lambda: environment.path.mkdir(exist_ok=True))
+
+    def create() -> None:
+        Path(environment.python).parent.mkdir(parents=True, exist_ok=True)
+        Path(environment.python).touch()
+
+    monkeypatch.setattr(environment, "create", create)
     return environment
 
 
@@ -53,16 +58,39 @@ def test_a_further_group_is_added(environment: dev.Environment, installs: list[l
     environment.ensure(("demo",))
     environment.ensure(("lint",))
     assert any(argument.startswith("ruff") for argument in installs[-1])
-    assert environment.read_stamp()["groups"] == ["demo", "lint"]
+    tools = environment.read_stamp()["tools"]
+    assert [tool.partition(">")[0] for tool in tools] == ["rich", "ruff"]
 
 
-@pytest.mark.parametrize("stamp", ["", "{", json.dumps({"python": "3.11.0", "inputs": "old", "groups": ["dev"]})])
+@pytest.mark.parametrize("stamp", ["", "{", json.dumps({"python": "3.11.0", "digest": "old", "tools": ["rich>=13.9"]})])
 def test_a_stale_environment_is_brought_up_to_date(environment: dev.Environment, installs: list[list[str]], stamp: str):
     """An interrupted installation, or one of other pyproject files, is done again."""
-    environment.path.mkdir()
+    environment.create()
     environment.stamp.write_text(stamp, encoding="utf-8")
     environment.ensure(("demo",))
     assert installs
+
+
+def test_an_environment_without_its_interpreter_is_made_anew(environment: dev.Environment, installs: list[list[str]]):
+    """Where the interpreter behind the environment was removed, the environment is made from the present one."""
+    environment.ensure(("demo",))
+    Path(environment.python).unlink()
+    environment.ensure(("demo",))
+    assert Path(environment.python).exists()
+    assert len(installs) == 4
+
+
+@pytest.mark.parametrize("version", ["3.10.13", "2.7.18"])
+def test_an_old_interpreter_is_refused(version: str):
+    """A Python before 3.11 is named as the reason, before anything is made."""
+    with pytest.raises(SystemExit, match=f"Python 3.11 or newer is needed; this is {version}"):
+        dev.require_version(version)
+
+
+def test_something_else_than_an_interpreter_is_refused(tmp_path: Path):
+    """`--python` with a path that can't be run says so."""
+    with pytest.raises(SystemExit, match="can't be run as a Python interpreter"):
+        dev.environment(str(tmp_path / "python"))
 
 
 def test_a_failed_installation_leaves_no_stamp(environment: dev.Environment, monkeypatch: pytest.MonkeyPatch):

@@ -126,36 +126,35 @@ class Environment:
     def ensure(self, wanted: tuple[str, ...]) -> None:
         """Make the environment hold the members and the wanted groups; do nothing when it does already."""
         groups = read_toml(ROOT / "pyproject.toml")["dependency-groups"]
-        digest = inputs_digest(ROOT, groups)
+        inputs = {"python": self.version, "digest": inputs_digest(ROOT, groups)}
         with installation_lock():
             stamp = self.read_stamp()
-            if stamp.get("python") != self.version:
+            if stamp.get("python") != self.version or not Path(self.python).exists():
                 stamp = {}
                 self.create()
-            fresh = stamp.get("inputs") == digest
-            installed = stamp.get("groups", [])
-            if fresh and all(group in installed or "dev" in installed for group in wanted):
+            tools = {need for group in wanted for need in group_requirements(groups, group)}
+            if stamp.get("digest") == inputs["digest"] and tools <= set(stamp["tools"]):
                 return
-            self.install(sorted({*installed, *wanted}), groups)
-            stamp = {"python": self.version, "inputs": digest, "groups": sorted({*installed, *wanted})}
-            self.stamp.write_text(json.dumps(stamp), encoding="utf-8")
+            say(f"installing {', '.join(path.name for path in members())}, and the tools for: {', '.join(wanted)}")
+            if stamp.get("digest") == inputs["digest"]:
+                tools |= set(stamp["tools"])
+            self.install(sorted(tools))
+            self.stamp.write_text(json.dumps({**inputs, "tools": sorted(tools)}), encoding="utf-8")
 
     def create(self) -> None:
         say(f"creating {self.path.name} (Python {self.version})")
         if run([self.base_python, "-m", "venv", "--clear", str(self.path)]):
             sys.exit("No virtual environment could be made. On Debian and Ubuntu, `apt install python3-venv` first.")
 
-    def install(self, wanted: list[str], groups: dict[str, list[Any]]) -> None:
+    def install(self, tools: list[str]) -> None:
         """Install all members in one resolution with the tools.
 
         One resolution matters: a sibling must never be looked up in the index, where a foreign `workflow-core`
         exists. A member that is named as a path is the only candidate for its name.
         """
-        say(f"installing {', '.join(path.name for path in members())} from this tree, and for: {', '.join(wanted)}")
-        tools = [need for group in wanted for need in group_requirements(groups, group)]
         editables = [argument for path in members() for argument in ("--editable", str(path))]
         self.pip_install(build_requirements())
-        self.pip_install(["--no-build-isolation", *editables, *dict.fromkeys(tools)])
+        self.pip_install(["--no-build-isolation", *editables, *tools])
 
     def pip_install(self, arguments: list[str]) -> None:
         pip = [self.python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *arguments]
@@ -179,11 +178,22 @@ def installation_lock() -> Iterator[None]:
 def environment(python: str | None) -> Environment:
     """The environment of this interpreter, or of the one given by `--python`."""
     # Run by .venv's own python, a new environment is to come from the interpreter behind it.
-    base = python or getattr(sys, "_base_executable", sys.executable)
-    report = "import sys; print('%d.%d.%d' % sys.version_info[:3])"
-    version = subprocess.run([base, "-c", report], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    report = (
+        "import sys; print(*sys.version_info[:3], sep='.'); print(getattr(sys, '_base_executable', sys.executable))"
+    )
+    try:
+        told = subprocess.run([python or sys.executable, "-c", report], check=True, stdout=subprocess.PIPE, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"{python} can't be run as a Python interpreter: {error}")
+    version, base = told.stdout.splitlines()
+    require_version(version)
     short = ".".join(version.split(".")[:2])
     return Environment(ROOT / (f".venv-{short}" if python else ".venv"), base, version)
+
+
+def require_version(version: str) -> None:
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        sys.exit(f"Python {'.'.join(map(str, OLDEST))} or newer is needed; this is {version}.")
 
 
 # -- The commands
@@ -249,8 +259,7 @@ COMMANDS = {command.__name__: command for command in (demo, test, coverage, lint
 
 
 def main(argv: list[str]) -> int:
-    if sys.version_info < OLDEST:
-        sys.exit(f"Python {'.'.join(map(str, OLDEST))} or newer is needed; this is {sys.version.split()[0]}.")
+    require_version(f"{sys.version_info[0]}.{sys.version_info[1]}")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", metavar="PATH", help="another interpreter, with an environment of its own")
     parser.add_argument("command", choices=COMMANDS, nargs="?", default="setup")
