@@ -142,6 +142,15 @@ def test_a_wheel_holds_its_leaf_and_nothing_else(wheels: dict[str, Path], distri
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_a_wheel_holds_all_of_its_leaf(wheels: dict[str, Path], distribution: str):
+    """Every file of the source arrives by way of the sdist in the wheel: modules, markers, SQL migrations."""
+    source = ROOT / "packages" / distribution / "src"
+    files = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    with zipfile.ZipFile(wheels[distribution]) as archive:
+        assert {name for name in files if "__pycache__" not in name} <= set(archive.namelist())
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_a_wheel_describes_itself(wheels: dict[str, Path], distribution: str):
     """A wheel's metadata name the license and carry the README, and pin each sibling to the same version."""
     metadata = read_metadata(wheels[distribution])
