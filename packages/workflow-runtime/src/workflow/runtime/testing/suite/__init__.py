@@ -23,16 +23,19 @@ from typing import Any
 
 import pytest
 
-_PARTS = ("claiming", "creating", "harness", "samples")
+_PARTS = ("claiming", "committing", "creating", "delivering", "harness", "repeating", "samples")
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from .claiming import ClaimingSuite  # noqa: E402 - its asserts are rewritten only from here on
+from .committing import CommittingSuite  # noqa: E402
 from .creating import CreatingSuite  # noqa: E402
+from .delivering import DeliveringSuite  # noqa: E402
+from .repeating import RepeatingSuite  # noqa: E402
 
 __all__ = ["ExecutionStoreSuite"]
 
 
-class ExecutionStoreSuite(CreatingSuite, ClaimingSuite):
+class ExecutionStoreSuite(CreatingSuite, ClaimingSuite, CommittingSuite, RepeatingSuite, DeliveringSuite):
     """All tests of the contract. Subclass it, override `make_store` and `reopen`, and name the class `Test...`."""
 
     def __init_subclass__(cls, **options: Any) -> None:

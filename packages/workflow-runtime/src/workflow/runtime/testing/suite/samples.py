@@ -137,7 +137,7 @@ async def start(
 
 
 async def claim(
-    store: ExecutionStore, run_id: str = "r", *, now: float, until: float = 999, owner: str = "bob", force: bool = False
+    store: ExecutionStore,
     run_id: str = "r",
     *,
     now: float,
