@@ -23,19 +23,55 @@ from typing import Any
 
 import pytest
 
-_PARTS = ("claiming", "committing", "creating", "delivering", "harness", "repeating", "samples")
+_PARTS = (
+    "claiming",
+    "committing",
+    "creating",
+    "delivering",
+    "harness",
+    "listing",
+    "purging",
+    "renewing",
+    "repeating",
+    "samples",
+    "sweeping",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from .claiming import ClaimingSuite  # noqa: E402 - its asserts are rewritten only from here on
 from .committing import CommittingSuite  # noqa: E402
 from .creating import CreatingSuite  # noqa: E402
 from .delivering import DeliveringSuite  # noqa: E402
+from .listing import ListingSuite  # noqa: E402
+from .purging import PurgingSuite  # noqa: E402
+from .renewing import RenewingSuite  # noqa: E402
 from .repeating import RepeatingSuite  # noqa: E402
+from .sweeping import SweepingSuite  # noqa: E402
 
 __all__ = ["ExecutionStoreSuite"]
 
 
-class ExecutionStoreSuite(CreatingSuite, ClaimingSuite, CommittingSuite, RepeatingSuite, DeliveringSuite):
+class ExecutionStoreSuite(
+    CreatingSuite,
+    ClaimingSuite,
+    CommittingSuite,
+    RepeatingSuite,
+    DeliveringSuite,
+    SweepingSuite,
+    RenewingSuite,
+    ListingSuite,
+    PurgingSuite,
+):
+    CreatingSuite,
+    ClaimingSuite,
+    CommittingSuite,
+    RepeatingSuite,
+    DeliveringSuite,
+    SweepingSuite,
+    RenewingSuite,
+    ListingSuite,
+    PurgingSuite,
+):
     """All tests of the contract. Subclass it, override `make_store` and `reopen`, and name the class `Test...`."""
 
     def __init_subclass__(cls, **options: Any) -> None:
