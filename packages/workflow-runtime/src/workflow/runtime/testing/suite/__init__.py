@@ -62,16 +62,6 @@ class ExecutionStoreSuite(
     ListingSuite,
     PurgingSuite,
 ):
-    CreatingSuite,
-    ClaimingSuite,
-    CommittingSuite,
-    RepeatingSuite,
-    DeliveringSuite,
-    SweepingSuite,
-    RenewingSuite,
-    ListingSuite,
-    PurgingSuite,
-):
     """All tests of the contract. Subclass it, override `make_store` and `reopen`, and name the class `Test...`."""
 
     def __init_subclass__(cls, **options: Any) -> None:
