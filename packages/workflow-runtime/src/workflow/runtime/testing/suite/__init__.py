@@ -29,12 +29,15 @@ _PARTS = (
     "creating",
     "delivering",
     "harness",
+    "lifecycle",
     "listing",
     "purging",
+    "racing",
     "renewing",
     "repeating",
     "samples",
     "sweeping",
+    "values",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
@@ -42,11 +45,14 @@ from .claiming import ClaimingSuite  # noqa: E402 - its asserts are rewritten on
 from .committing import CommittingSuite  # noqa: E402
 from .creating import CreatingSuite  # noqa: E402
 from .delivering import DeliveringSuite  # noqa: E402
+from .lifecycle import LifecycleSuite  # noqa: E402
 from .listing import ListingSuite  # noqa: E402
 from .purging import PurgingSuite  # noqa: E402
+from .racing import RacingSuite  # noqa: E402
 from .renewing import RenewingSuite  # noqa: E402
 from .repeating import RepeatingSuite  # noqa: E402
 from .sweeping import SweepingSuite  # noqa: E402
+from .values import ValuesSuite  # noqa: E402
 
 __all__ = ["ExecutionStoreSuite"]
 
@@ -61,6 +67,9 @@ class ExecutionStoreSuite(
     RenewingSuite,
     ListingSuite,
     PurgingSuite,
+    ValuesSuite,
+    LifecycleSuite,
+    RacingSuite,
 ):
     """All tests of the contract. Subclass it, override `make_store` and `reopen`, and name the class `Test...`."""
 

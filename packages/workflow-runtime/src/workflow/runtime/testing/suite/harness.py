@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -13,14 +13,17 @@ import pytest
 from workflow.runtime.contract import ExecutionStore
 from workflow.runtime.testing.invariants import check_invariants
 
-__all__ = ["MadeStore", "Reopen", "StoreSuite", "durable_test", "shared_test", "store_test"]
+__all__ = ["Handles", "MadeStore", "Reopen", "StoreSuite", "durable_test", "race_test", "shared_test", "store_test"]
 
 MadeStore: TypeAlias = ExecutionStore | Awaitable[ExecutionStore] | AbstractAsyncContextManager[ExecutionStore]
 """What `make_store` may give: a store, a coroutine that makes one, or a context that holds one."""
 
 Reopen: TypeAlias = Callable[[], AbstractAsyncContextManager[ExecutionStore]]
 
+Handles: TypeAlias = Sequence[ExecutionStore]
+
 _Suite = TypeVar("_Suite", bound="StoreSuite")
+_Function = TypeVar("_Function", bound=Callable[..., object])
 _Body = Callable[[_Suite, ExecutionStore, Path], Coroutine[Any, Any, None]]
 
 
@@ -78,6 +81,23 @@ def shared_test(
     return _for_pytest(test, body)
 
 
+def race_test(
+    test: Callable[[_Suite, Handles], Coroutine[Any, Any, None]],
+) -> Callable[[_Suite, Path, int], None]:
+    """Run the test with one handle that all use, and again with two, for stores that several processes may use."""
+
+    def run(self: _Suite, tmp_path: Path, handles: int) -> None:
+        async def one(self: _Suite, store: ExecutionStore) -> None:
+            await test(self, [store])
+
+        async def two(self: _Suite, store: ExecutionStore, other: ExecutionStore) -> None:
+            await test(self, [store, other])
+
+        (store_test(one) if handles == 1 else shared_test(two))(self, tmp_path)
+
+    return pytest.mark.parametrize("handles", [1, 2])(_named_like(test, run))
+
+
 def durable_test(
     test: Callable[[_Suite, ExecutionStore, Reopen], Coroutine[Any, Any, None]],
 ) -> Callable[[_Suite, Path], None]:
@@ -100,9 +120,13 @@ def _for_pytest(test: Callable[..., object], body: _Body[_Suite]) -> Callable[[_
 
         asyncio.run(on_a_store())
 
-    # Not functools.wraps: pytest would look through it, and ask for a fixture named `store`.
-    run.__name__, run.__qualname__ = test.__name__, test.__qualname__
-    run.__doc__, run.__module__ = test.__doc__, test.__module__
+    return _named_like(test, run)
+
+
+def _named_like(test: Callable[..., object], run: _Function) -> _Function:
+    """Not `functools.wraps`: pytest would look through it, and ask for a fixture named `store`."""
+    for name in ("__name__", "__qualname__", "__doc__", "__module__"):
+        setattr(run, name, getattr(test, name))
     return run
 
 
