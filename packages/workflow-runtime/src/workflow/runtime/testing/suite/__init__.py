@@ -26,11 +26,14 @@ import pytest
 _PARTS = (
     "claiming",
     "committing",
+    "crashing",
     "creating",
     "delivering",
     "harness",
     "lifecycle",
     "listing",
+    "model",
+    "operations",
     "purging",
     "racing",
     "renewing",
@@ -43,10 +46,12 @@ pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from .claiming import ClaimingSuite  # noqa: E402 - its asserts are rewritten only from here on
 from .committing import CommittingSuite  # noqa: E402
+from .crashing import CrashingSuite  # noqa: E402
 from .creating import CreatingSuite  # noqa: E402
 from .delivering import DeliveringSuite  # noqa: E402
 from .lifecycle import LifecycleSuite  # noqa: E402
 from .listing import ListingSuite  # noqa: E402
+from .model import ModelSuite  # noqa: E402
 from .purging import PurgingSuite  # noqa: E402
 from .racing import RacingSuite  # noqa: E402
 from .renewing import RenewingSuite  # noqa: E402
@@ -70,6 +75,8 @@ class ExecutionStoreSuite(
     ValuesSuite,
     LifecycleSuite,
     RacingSuite,
+    CrashingSuite,
+    ModelSuite,
 ):
     """All tests of the contract. Subclass it, override `make_store` and `reopen`, and name the class `Test...`."""
 

@@ -13,7 +13,18 @@ import pytest
 from workflow.runtime.contract import ExecutionStore
 from workflow.runtime.testing.invariants import check_invariants
 
-__all__ = ["Handles", "MadeStore", "Reopen", "StoreSuite", "durable_test", "race_test", "shared_test", "store_test"]
+__all__ = [
+    "Handles",
+    "MadeStore",
+    "Reopen",
+    "StoreSuite",
+    "closing_test",
+    "durable_test",
+    "race_test",
+    "shared_test",
+    "skip_unless_durable",
+    "store_test",
+]
 
 MadeStore: TypeAlias = ExecutionStore | Awaitable[ExecutionStore] | AbstractAsyncContextManager[ExecutionStore]
 """What `make_store` may give: a store, a coroutine that makes one, or a context that holds one."""
@@ -104,19 +115,32 @@ def durable_test(
     """The same with a way to open the data again, for stores that survive their process."""
 
     async def body(self: _Suite, store: ExecutionStore, tmp_path: Path) -> None:
-        if not store.capabilities.durable:
-            pytest.skip(f"{type(store).__name__} does not survive its process (capabilities.durable)")
+        skip_unless_durable(store)
         await test(self, store, lambda: self.reopened(store, tmp_path))
 
     return _for_pytest(test, body)
 
 
-def _for_pytest(test: Callable[..., object], body: _Body[_Suite]) -> Callable[[_Suite, Path], None]:
+def closing_test(
+    test: Callable[[_Suite, ExecutionStore, Reopen], Coroutine[Any, Any, None]],
+) -> Callable[[_Suite, Path], None]:
+    """The same for a test that closes its store: nothing is asked of the store after it."""
+
+    async def body(self: _Suite, store: ExecutionStore, tmp_path: Path) -> None:
+        await test(self, store, lambda: self.reopened(store, tmp_path))
+
+    return _for_pytest(test, body, check=False)
+
+
+def _for_pytest(
+    test: Callable[..., object], body: _Body[_Suite], *, check: bool = True
+) -> Callable[[_Suite, Path], None]:
     def run(self: _Suite, tmp_path: Path) -> None:
         async def on_a_store() -> None:
             async with self.opened(tmp_path) as store:
                 await body(self, store, tmp_path)
-                await check_invariants(store)
+                if check:
+                    await check_invariants(store)
 
         asyncio.run(on_a_store())
 
@@ -128,6 +152,11 @@ def _named_like(test: Callable[..., object], run: _Function) -> _Function:
     for name in ("__name__", "__qualname__", "__doc__", "__module__"):
         setattr(run, name, getattr(test, name))
     return run
+
+
+def skip_unless_durable(store: ExecutionStore) -> None:
+    if not store.capabilities.durable:
+        pytest.skip(f"{type(store).__name__} does not survive its process (capabilities.durable)")
 
 
 @asynccontextmanager

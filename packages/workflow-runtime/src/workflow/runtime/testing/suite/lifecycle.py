@@ -9,7 +9,7 @@ import pytest
 
 from workflow.runtime.contract import ExecutionStore, HeldLease, Renewal
 
-from .harness import Reopen, StoreSuite, durable_test, shared_test, store_test
+from .harness import Reopen, StoreSuite, closing_test, durable_test, shared_test, skip_unless_durable, store_test
 from .samples import (
     at,
     claim_due,
@@ -48,27 +48,29 @@ class LifecycleSuite(StoreSuite):
             await store.migrate()
             await store.check()
 
-    @store_test
-    async def test_close_again(self, store: ExecutionStore) -> None:
+    @closing_test
+    async def test_close_again(self, store: ExecutionStore, reopen: Reopen) -> None:
         """Closing is safe to repeat, also at once, and so is letting go of a loop."""
         await create(store, "before")
         await store.close_loop()
         assert (await row(store, "before")).status == "queued"
         async with asyncio.timeout(30):
-            await _closed_thrice(store)
+            await asyncio.gather(store.close(), store.close())
+            await store.close()
 
     @durable_test
     async def test_everything_outlives_the_handle(self, store: ExecutionStore, reopen: Reopen) -> None:
-        """What was written before a handle was closed is there for the next one: rows, logs, mail, fences."""
+        """What a handle has written another one finds, though the first was never closed: a process may be killed."""
         await a_run_of_each_kind(store)
         before = await snapshot(store)
         async with reopen() as other:
             assert await snapshot(other) == before
         assert await snapshot(store) == before
 
-    @durable_test
+    @closing_test
     async def test_everything_outlives_a_closed_store(self, store: ExecutionStore, reopen: Reopen) -> None:
         """A store that was closed is opened again with all its runs, which go on there."""
+        skip_unless_durable(store)
         await a_run_of_each_kind(store)
         before = await snapshot(store)
         await store.close()
@@ -114,8 +116,3 @@ class LifecycleSuite(StoreSuite):
         assert renewed == [Renewal("r", 1, 0)] * 2
         assert (await row(store)).due_at == at(95)
         await store.commit(commit(claimed, 1))
-
-
-async def _closed_thrice(store: ExecutionStore) -> None:
-    await asyncio.gather(store.close(), store.close())
-    await store.close()

@@ -1,0 +1,98 @@
+"""How hypothesis draws lists of operations: on three runs of two workflows, within a minute, mostly to the point."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from workflow.core.records import NewMail, RunStatus
+
+from .operations import (
+    Claim,
+    ClaimDue,
+    Create,
+    Deliver,
+    List,
+    Move,
+    NextDue,
+    Operation,
+    Purge,
+    Release,
+    Renew,
+    Script,
+)
+
+__all__ = ["scripts"]
+
+RUN_IDS = st.sampled_from(["r1", "r1", "r2", "R1"])
+WORKFLOW_IDS = st.sampled_from(["a", "b"])
+SECONDS = st.integers(0, 3)
+MOSTLY_RIGHT = st.sampled_from([0, 0, 0, 0, -1, 1])
+MOSTLY_ALL_SEEN = st.sampled_from([0, 0, 0, 1, 2])
+STATUSES: SearchStrategy[RunStatus] = st.sampled_from(
+    ("paused", "paused", "queued", "completed", "errored", "cancelled")
+)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
+
+
+def scripts() -> SearchStrategy[Script]:
+    """Lists of operations. Each begins with a run under a lease, so that few of them are about nothing."""
+    first = Create("r1", "a", leased=True, delay=0)
+    entries = st.tuples(SECONDS, st.booleans(), operations())
+    return st.lists(entries, min_size=1, max_size=20).map(lambda rest: [(0, False, first), *rest])
+
+
+def operations() -> SearchStrategy[Operation]:
+    some_workflows = st.frozensets(WORKFLOW_IDS)
+    return st.one_of(
+        st.builds(Create, RUN_IDS, WORKFLOW_IDS, st.booleans(), SECONDS),
+        moves(),
+        moves(),
+        st.builds(Deliver, RUN_IDS, mails(), st.booleans()),
+        st.builds(Claim, RUN_IDS, st.booleans(), st.integers(1, 4)),
+        st.builds(ClaimDue, some_workflows, st.booleans(), st.booleans(), st.booleans()),
+        st.builds(Renew, st.frozensets(RUN_IDS), MOSTLY_RIGHT),
+        st.builds(NextDue, some_workflows),
+        lists(),
+        st.builds(Purge, SECONDS, st.none() | WORKFLOW_IDS),
+    )
+
+
+def moves() -> SearchStrategy[Operation]:
+    return st.builds(
+        Move,
+        run_id=RUN_IDS,
+        count=st.integers(0, 2),
+        release=st.none() | releases(),
+        fence_shift=MOSTLY_RIGHT,
+        index_shift=MOSTLY_RIGHT,
+        unseen=MOSTLY_ALL_SEEN,
+        consumed=st.frozensets(st.integers(1, 3)),
+        state=st.none() | TEXTS,
+    )
+
+
+def releases() -> SearchStrategy[Release]:
+    waits = st.frozensets(st.sampled_from(["paid", "other", "a", "timer"]), min_size=1)
+    return st.builds(Release, STATUSES, SECONDS, waits, st.sampled_from([0, 2, None]))
+
+
+def mails() -> SearchStrategy[NewMail]:
+    """Few ids, so that many are duplicates."""
+    signal_names = st.sampled_from(["paid", "other"])
+    return st.one_of(
+        st.builds(NewMail, st.just("signal"), st.sampled_from("xyz"), signal_names, TEXTS),
+        st.builds(NewMail, st.just("approval"), st.sampled_from("ax"), st.just("Ship it?"), TEXTS),
+        st.builds(NewMail, st.just("cancel"), st.just("x"), st.just("cancel"), TEXTS),
+    )
+
+
+def lists() -> SearchStrategy[Operation]:
+    return st.builds(
+        List,
+        workflow_id=st.none() | WORKFLOW_IDS,
+        status=st.none() | st.frozensets(STATUSES),
+        age=st.integers(1, 9),
+        after=st.none() | RUN_IDS,
+        limit=st.integers(1, 3),
+    )
