@@ -1,0 +1,276 @@
+"""`Context`: the handler's only argument."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVarTuple, get_type_hints, overload
+from uuid import UUID
+
+from typing_extensions import TypeVar
+
+from .arguments import Duration
+from .errors import DefinitionError, MiddlewareError
+from .results import Approval
+from .retry import Retry
+
+if TYPE_CHECKING:
+    from .engine.primitives import Primitives
+    from .engine.session import Session
+
+__all__ = ["Context", "RuntimeView"]
+
+InputT = TypeVar("InputT", default=Any)
+StateT = TypeVar("StateT", default=None)
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+
+
+class Context(Generic[InputT, StateT]):
+    """What a handler is given: its input, its state, and the durable operations.
+
+    A subclass may declare fields that middleware gives, so that they are typed:
+
+        class OrderContext(Context[Order]):
+            db: Pool
+    """
+
+    run_id: str
+    workflow_id: str
+    workflow_version: str | None
+    input: InputT
+    state: StateT
+    runtime: RuntimeView
+    logger: logging.LoggerAdapter[logging.Logger]
+
+    def __init__(self, session: Session, primitives: Primitives, input: InputT, state: StateT) -> None:
+        self._primitives = primitives
+        self.run_id = session.run.run_id
+        self.workflow_id = session.run.workflow_id
+        self.workflow_version = session.run.workflow_version
+        self.input = input
+        self.state = state
+        self.runtime = RuntimeView(session, primitives)
+        self.logger = _ReplaySilentLogger(session)
+
+    @overload
+    async def step(
+        self,
+        id: str,
+        fn: Callable[[*_Ts], Coroutine[Any, Any, _T]],
+        *args: *_Ts,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> _T: ...
+    @overload
+    async def step(
+        self,
+        id: str,
+        fn: Callable[[*_Ts], Awaitable[_T]],
+        *args: *_Ts,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> _T: ...
+    @overload
+    async def step(
+        self,
+        id: str,
+        fn: Callable[[*_Ts], _T],
+        *args: *_Ts,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> _T: ...
+    async def step(
+        self,
+        id: str,
+        fn: Callable[..., Any],
+        *args: Any,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run `fn(*args)` as a side effect, and record its result. Once recorded it is never run again.
+
+        `id` is unique within the run. `fn` is an `async def`, or a `def`, which runs in a worker thread with the context
+        variables of this call. What it returns is what its JSON gives back through the annotated return type.
+        `timeout` bounds each attempt, `retry` says whether a failed one is followed by another.
+
+        Raises `StepError` when it has failed for good, `StepInterruptedError` for an at-most-once step whose process
+        died, and `InvalidArgumentError` for an id that the run has used before.
+        """
+        return await self._primitives.step(id, fn, args, retry, timeout, meta)
+
+    async def sleep(self, delay: Duration, *, id: str | None = None, meta: dict[str, Any] | None = None) -> None:
+        """Go on after `delay` (a timedelta, or seconds). No process has to wait."""
+        await self._primitives.sleep(delay, id, meta)
+
+    async def sleep_until(self, when: datetime, *, id: str | None = None, meta: dict[str, Any] | None = None) -> None:
+        """Go on at `when`, an aware datetime; at once if it is past."""
+        await self._primitives.sleep_until(when, id, meta)
+
+    @overload
+    async def wait_for_event(
+        self,
+        name: str,
+        type: type[_T],
+        *,
+        id: str | None = None,
+        timeout: Duration | None = None,
+        deadline: datetime | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> _T: ...
+    @overload
+    async def wait_for_event(
+        self,
+        name: str,
+        type: Any = Any,
+        *,
+        id: str | None = None,
+        timeout: Duration | None = None,
+        deadline: datetime | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> Any: ...
+    async def wait_for_event(
+        self,
+        name: str,
+        type: Any = Any,
+        *,
+        id: str | None = None,
+        timeout: Duration | None = None,
+        deadline: datetime | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> Any:
+        """Wait for a signal of this name, and return its payload, validated as `type`.
+
+        A signal that came before it was asked for counts. Raises `EventTimeoutError` after `timeout` or at `deadline`
+        (the earlier of the two), and `PayloadError` for a payload that does not fit; the signal is used up then.
+        """
+        return await self._primitives.wait_for_event(name, type, id, timeout, deadline, meta)
+
+    async def approve(
+        self,
+        title: str,
+        *,
+        id: str | None = None,
+        description: str | None = None,
+        timeout: Duration | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> Approval:
+        """Wait for a person's decision. `id` is the approval id that `deliver_approval` names.
+
+        Raises `EventTimeoutError` after `timeout`.
+        """
+        return await self._primitives.approve(title, id, description, timeout, meta)
+
+    async def now(self, *, id: str | None = None) -> datetime:
+        """The current time, aware, in UTC: recorded, so that a replay sees the same."""
+        return await self._primitives.now(id)
+
+    async def uuid(self, *, id: str | None = None) -> UUID:
+        """A random UUID: recorded, so that a replay sees the same."""
+        return await self._primitives.uuid(id)
+
+    def emit(self, name: str, value: Any = None) -> None:
+        """Publish a live event (`CUSTOM`) to observers, with a plain JSON value. Not logged; silent during replay."""
+        self._primitives.emit(name, value)
+
+    @classmethod
+    def declared_fields(cls) -> frozenset[str]:
+        """The fields that subclasses declare for middleware to give. Raises `DefinitionError` for a built-in name."""
+        fields: set[str] = set()
+        for base in cls.__mro__:
+            if base is Context or not issubclass(base, Context):
+                continue
+            own = {name for name in _annotations(base) if not name.startswith("_")}
+            if shadowed := sorted(own & BUILT_IN):
+                raise DefinitionError(
+                    f"{base.__qualname__} declares {', '.join(shadowed)}, which every Context has already: choose another name."
+                )
+            fields |= own
+        return frozenset(fields)
+
+    def _give(self, middleware: str, values: dict[str, Any]) -> None:
+        """Take what a middleware gives."""
+        for name, value in values.items():
+            if name in BUILT_IN or name.startswith("_"):
+                raise MiddlewareError(f"Middleware {middleware} gives {name!r}, which every Context has already: choose another name.")
+            setattr(self, name, value)
+
+    def _check_given(self) -> None:
+        """Raise `MiddlewareError` unless everything that the class declares is there."""
+        missing = sorted(name for name in self.declared_fields() if not hasattr(self, name))
+        if missing:
+            raise MiddlewareError(
+                f"{type(self).__qualname__} declares {', '.join(missing)}, and no middleware of workflow "
+                f"{self.workflow_id!r} gave it: add a middleware that calls `call_next({missing[0]}=...)`."
+            )
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    try:
+        return dict(cls.__annotations__) if "__annotations__" in cls.__dict__ else _own_hints(cls)
+    except Exception:
+        return {}
+
+
+def _own_hints(cls: type) -> dict[str, Any]:
+    """Python 3.14 makes annotations lazily, so they aren't in the class's dictionary."""
+    inherited: set[str] = set()
+    for base in cls.__mro__[1:]:
+        inherited |= set(getattr(base, "__annotations__", ()) if base is not object else ())
+    return {name: hint for name, hint in get_type_hints(cls).items() if name not in inherited}
+
+
+BUILT_IN: frozenset[str] = frozenset(name for name in (*vars(Context), *Context.__annotations__) if not name.startswith("_"))
+
+
+class RuntimeView:
+    """`ctx.runtime`: the budget of this drive. What it says differs from drive to drive: decide only about yielding by it."""
+
+    def __init__(self, session: Session, primitives: Primitives) -> None:
+        self._session = session
+        self._primitives = primitives
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the host wants to be done; None without a budget."""
+        return self._session.environment.deadline
+
+    def time_remaining(self) -> timedelta | None:
+        """How much is left until the deadline, at least zero; None without a budget."""
+        return self._primitives.time_remaining()
+
+    def should_yield(self, min_remaining: Duration | None = None) -> bool:
+        """Whether less than `min_remaining` is left (default: the host's margin). Never during replay."""
+        return self._primitives.should_yield(min_remaining)
+
+    async def yield_now(self, reason: str | None = None) -> None:
+        """End this drive here; the run is ready to go on at once, in another one.
+
+        Steps under way end first. A drive that has not got anywhere yet does not yield, so that a run can't stand still.
+        """
+        if reason:
+            self._session.yield_reason = reason
+        await self._primitives.yield_now()
+
+
+class _ReplaySilentLogger(logging.LoggerAdapter[logging.Logger]):
+    """`ctx.logger`: the logger `workflow.run`, with `run_id` and `workflow_id` as extras; silent during replay."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(
+            logging.getLogger("workflow.run"),
+            {"run_id": session.run.run_id, "workflow_id": session.run.workflow_id},
+        )
+        self._session = session
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the name is logging's
+        return not (self._session.replaying or self._session.closing) and super().isEnabledFor(level)
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
+        return msg, kwargs

@@ -1,0 +1,202 @@
+"""Applying events to the handler: the one way in which anything ever reaches it, live and on replay.
+
+Events are applied in the order of the log, each followed by running the handler until it is idle. A live drive appends
+an event and applies it; a replay applies what is there. So the two can't differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import EventTimeoutError, NonDeterminismError, PayloadError
+from ..events import (
+    ApprovalRequested,
+    ApprovalResolved,
+    CancelRequested,
+    ErrorInfo,
+    Event,
+    NowRecorded,
+    SignalAwaited,
+    SignalResolved,
+    StepFailed,
+    StepFinished,
+    StepRetrying,
+    StepStarted,
+    TimerFired,
+    TimerStarted,
+    UuidRecorded,
+)
+from ..payload import Json
+from ..results import Approval
+from .operations import ApprovalOperation, Operation, SignalOperation, StepOperation, TimerOperation
+from .session import Session
+
+__all__ = ["Applier"]
+
+_NULL = Json("null")
+
+
+class Applier:
+    """Applies events to the operations of a session. `apply` tells whether the handler has something to run now."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._expect = session.operations.expect
+        self._close = session.operations.close
+        self._methods: dict[type[Event], Callable[[Any], bool]] = {
+            StepFinished: self._step_finished,
+            StepFailed: self._step_failed,
+            StepRetrying: self._step_retrying,
+            StepStarted: self._step_started,
+            TimerStarted: self._timer_started,
+            TimerFired: self._timer_fired,
+            SignalAwaited: self._wait_started,
+            SignalResolved: self._signal_resolved,
+            ApprovalRequested: self._wait_started,
+            ApprovalResolved: self._approval_resolved,
+            NowRecorded: self._value_recorded,
+            UuidRecorded: self._value_recorded,
+            CancelRequested: self._cancel_requested,
+        }
+
+    def apply(self, event: Event) -> bool:
+        """Apply an event of the log.
+
+        Raises `NonDeterminismError` (the handler has asked for something else) or `PayloadError` (a recorded result no
+        longer fits its type): the run is blocked then.
+        """
+        method = self._methods.get(type(event))
+        if method is None:
+            raise NonDeterminismError(
+                f"Run {self._session.run.run_id!r} can't be replayed: its log holds {type(event).__name__} at index "
+                f"{event.index}, which ends a run, and the run goes on."
+            )
+        moves = method(event)
+        if moves:
+            self._session.loop.now = event.at.timestamp()
+        return moves
+
+    # Steps
+
+    def _step(self, event: StepStarted | StepRetrying | StepFinished | StepFailed) -> StepOperation:
+        operation = self._expect(event.id, "step", f"{event.type} of step {event.id!r} at index {event.index}")
+        assert isinstance(operation, StepOperation)
+        return operation
+
+    def _step_started(self, event: StepStarted) -> bool:
+        self._step(event).started = True
+        return False
+
+    def _step_retrying(self, event: StepRetrying) -> bool:
+        operation = self._step(event)
+        operation.attempt = event.attempt
+        operation.retry_at = event.retry_at
+        operation.started = False
+        return False
+
+    def _step_finished(self, event: StepFinished) -> bool:
+        operation = self._step(event)
+        text = (event.result or _NULL).text
+        value = operation.result_type.decode(
+            text, f"The recorded result of step {event.id!r} of run {self._session.run.run_id!r}"
+        )
+        return self.finish_step(operation, value)
+
+    def finish_step(self, operation: Operation, value: Any) -> bool:
+        """Give the handler a result. Live, the value is at hand already: what its JSON gave back."""
+        self._close(operation)
+        operation.future.set_result(value)
+        return True
+
+    def _step_failed(self, event: StepFailed) -> bool:
+        return self.fail_step(self._step(event), event.error or _UNKNOWN, event.attempt, None)
+
+    def fail_step(self, operation: Operation, error: ErrorInfo, attempts: int, cause: BaseException | None) -> bool:
+        self._close(operation)
+        failure = error.as_step_error(operation.id, attempts)
+        failure.__cause__ = cause
+        operation.future.set_exception(failure)
+        return True
+
+    # Timers
+
+    def _timer_started(self, event: TimerStarted) -> bool:
+        operation = self._expect(event.id, "timer", f"{event.type} {event.id!r} at index {event.index}")
+        operation.logged = True
+        operation.until = event.due_at
+        return False
+
+    def _timer_fired(self, event: TimerFired) -> bool:
+        operation = self._expect(event.id, None, f"{event.type} {event.id!r} at index {event.index}")
+        if isinstance(operation, StepOperation):
+            self._expect(event.id, "timer", f"{event.type} {event.id!r} at index {event.index}")
+        self._close(operation)
+        if isinstance(operation, TimerOperation):
+            operation.future.set_result(None)
+            if operation.timer is not None:
+                operation.timer.fire()
+        elif isinstance(operation, SignalOperation):
+            operation.future.set_exception(EventTimeoutError(operation.id, operation.name))
+        elif isinstance(operation, ApprovalOperation):
+            operation.future.set_exception(EventTimeoutError(operation.id, operation.title))
+        return True
+
+    # Mail
+
+    def _wait_started(self, event: SignalAwaited | ApprovalRequested) -> bool:
+        kind = "signal" if isinstance(event, SignalAwaited) else "approval"
+        operation = self._expect(event.id, kind, f"{event.type} {event.id!r} at index {event.index}")
+        if isinstance(event, SignalAwaited) and isinstance(operation, SignalOperation) and operation.name != event.name:
+            raise NonDeterminismError(
+                f"Run {self._session.run.run_id!r} can't be replayed: its log holds a wait for {event.name!r} as "
+                f"{event.id!r} at index {event.index}, and the handler waits for {operation.name!r} there."
+            )
+        operation.logged = True
+        operation.until = event.until
+        return False
+
+    def _signal_resolved(self, event: SignalResolved) -> bool:
+        operation = self._expect(event.id, "signal", f"{event.type} {event.id!r} at index {event.index}")
+        assert isinstance(operation, SignalOperation)
+        if operation.name != event.name:
+            raise NonDeterminismError(
+                f"Run {self._session.run.run_id!r} can't be replayed: its log holds the event {event.name!r} for "
+                f"{event.id!r} at index {event.index}, and the handler waits for {operation.name!r} there."
+            )
+        self._close(operation)
+        try:
+            value = operation.type.decode((event.payload or _NULL).text, f"The payload of event {event.name!r}")
+        except PayloadError as error:
+            operation.future.set_exception(error)
+        else:
+            operation.future.set_result(value)
+        return True
+
+    def _approval_resolved(self, event: ApprovalResolved) -> bool:
+        operation = self._expect(event.id, "approval", f"{event.type} {event.id!r} at index {event.index}")
+        self._close(operation)
+        operation.future.set_result(Approval.from_decision(event.id, (event.payload or _NULL).value))
+        return True
+
+    # The rest
+
+    def _value_recorded(self, event: NowRecorded | UuidRecorded) -> bool:
+        if event.id in self._session.recorded:
+            asked = self._session.operations.kind_of(event.id)
+            found = f"asked for a {asked} under this id" if asked else "has not asked for it"
+            raise NonDeterminismError(
+                f"Run {self._session.run.run_id!r} can't be replayed: its log holds {event.type} {event.id!r} at index "
+                f"{event.index}, and the handler {found}."
+            )
+        return False
+
+    def _cancel_requested(self, event: CancelRequested) -> bool:
+        self._session.cancelled = True
+        main = self._session.main
+        if main is not None:
+            main.cancel(event.reason or "the run was cancelled")
+        return True
+
+
+_UNKNOWN = ErrorInfo(type="Exception", message="(no error was recorded)")

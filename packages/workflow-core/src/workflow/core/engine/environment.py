@@ -1,0 +1,43 @@
+"""What a drive gets from whoever hosts it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ..clock import Clock, SystemClock
+from ..events import Event
+from ..records import Lease
+from ..store import RunStore
+from ..telemetry import NO_TELEMETRY, Telemetry
+
+__all__ = ["DriveEnvironment"]
+
+Publish = Callable[[Sequence[Event]], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class DriveEnvironment:
+    """The store, the clock, the budget and the observers of a drive."""
+
+    store: RunStore
+    owner: str
+    clock: Clock = field(default_factory=SystemClock)
+    lease: timedelta = timedelta(seconds=30)
+    deadline: datetime | None = None
+    """When the host wants to be done."""
+    margin: timedelta = timedelta(0)
+    """A drive starts nothing new when less than this is left until the deadline."""
+    publish: Publish | None = None
+    """Gets the events after they are committed, in order. Must not raise."""
+    patience: timedelta = timedelta(seconds=2)
+    """The longest backoff of a retry that is waited for in place."""
+    blocked_delay: timedelta = timedelta(seconds=60)
+    """When a blocked or postponed run is looked at again."""
+    max_recoveries: int = 10
+    max_payload: int = 16 * 1024 * 1024
+    telemetry: Telemetry = NO_TELEMETRY
+
+    def new_lease(self, now: datetime) -> Lease:
+        return Lease(self.owner, now + self.lease)

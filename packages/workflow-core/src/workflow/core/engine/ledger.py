@@ -1,0 +1,110 @@
+"""What a drive has appended and not yet committed, and the commit itself."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, TypedDict
+
+from ..events import Event
+from ..journal import write_event
+from ..payload import check_size
+from ..records import Commit, LogRecord, Mail, RunRecord, Transition
+
+if TYPE_CHECKING:
+    from .environment import DriveEnvironment
+
+__all__ = ["Ledger"]
+
+
+class EventHead(TypedDict):
+    run_id: str
+    index: int
+    at: datetime
+
+
+class Ledger:
+    """The writing end of a run's log.
+
+    Events are appended here as they happen and go to the store together, with the mail they consume, in one commit.
+    They are published when they are committed: nobody hears of what a crash could still undo.
+    """
+
+    def __init__(self, run: RunRecord, environment: DriveEnvironment, last_event_at: datetime | None) -> None:
+        self.run_id = run.run_id
+        self.fence = run.fence
+        self.next_index = run.log_length
+        self.seen_mail = run.mail_count
+        self.appended = 0
+        """How many events this drive has appended: whether it has got anywhere."""
+        self._environment = environment
+        self._committed_index = run.log_length
+        self._records: list[LogRecord] = []
+        self._consumed: list[int] = []
+        self._outbox: list[Event] = []
+        self._latest = last_event_at or run.started_at or run.created_at
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._records)
+
+    def now(self) -> datetime:
+        """The time for the next event: the clock's, but never before the event that came last."""
+        now = self._environment.clock.now()
+        if now > self._latest:
+            self._latest = now
+        return self._latest
+
+    def head(self) -> EventHead:
+        """The fields of the next event that say where and when it stands."""
+        return {"run_id": self.run_id, "index": self.next_index, "at": self.now()}
+
+    def append(self, event: Event) -> None:
+        """Add an event (made with `index=next_index`) to what the next commit writes."""
+        record = write_event(event, self.next_index)
+        if record.payload is not None:
+            what = f"The payload of {event.type} {getattr(event, 'id', '')!r} of run {self.run_id!r}"  # type: ignore[attr-defined]
+            check_size(record.payload, self._environment.max_payload, what)
+        self._records.append(record)
+        self.next_index += 1
+        self.appended += 1
+        self.emit(event)
+
+    def consume(self, mail: Mail) -> None:
+        """Mark mail as resolved by what was appended last."""
+        self._consumed.append(mail.seq)
+
+    def emit(self, event: Event) -> None:
+        """Publish an event with the next commit, without logging it."""
+        if self._environment.publish is not None:
+            self._outbox.append(event)
+
+    async def commit(self, transition: Transition | None = None, state: str | None = None) -> tuple[bool, tuple[Mail, ...]]:
+        """Write everything pending in one atomic commit: whether the run was released, and the news."""
+        now = self.now()
+        records = tuple(self._records)
+        commit = Commit(
+            run_id=self.run_id,
+            fence=self.fence,
+            expected_index=self._committed_index,
+            now=now,
+            lease=self._environment.new_lease(now),
+            records=records,
+            consumed=tuple(self._consumed),
+            seen_mail=self.seen_mail,
+            state=state,
+            transition=transition,
+        )
+        answer = await self._environment.store.commit(commit)
+        self._committed_index = self.next_index
+        self._records.clear()
+        self._consumed.clear()
+        if answer.mail:
+            self.seen_mail = max(self.seen_mail, answer.mail[-1].seq)
+        await self.publish()
+        return answer.released, answer.mail
+
+    async def publish(self) -> None:
+        """Hand what is committed to the observers."""
+        if self._outbox and self._environment.publish is not None:
+            events, self._outbox = self._outbox, []
+            await self._environment.publish(events)

@@ -1,0 +1,381 @@
+"""The live part of a drive: what happens next, until the handler ends or the run pauses.
+
+    loop until:
+      handler returned or raised?          leave: the end is committed with what is pending
+      something happened?                  append it, apply it, look again (a step's end, mail, a timer)
+      fresh steps to start?                commit what is pending, then start them
+      steps under way?                     commit what is pending, wait for whatever comes first
+      a short backoff?                     wait for it here
+      nothing?                             commit what is pending with the waits and the due time: paused
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime, timedelta
+
+from ..errors import HandlerError, LeaseLostError, StepInterruptedError, StepTimeoutError
+from ..events import (
+    ApprovalRequested,
+    ApprovalResolved,
+    CancelRequested,
+    ErrorInfo,
+    SignalAwaited,
+    SignalResolved,
+    StepFailed,
+    StepFinished,
+    StepRetrying,
+    StepStarted,
+    TimerFired,
+    TimerStarted,
+)
+from ..payload import Json
+from ..records import Mail, Transition
+from .apply import Applier
+from .handler import HandlerTask
+from .operations import ApprovalOperation, Operation, SignalOperation, StepOperation, TimerOperation
+from .session import Session
+from .state import StateTracker
+from .steps import Completion, StepRunner
+from .suspension import Suspension
+from .waiting import Waker
+
+__all__ = ["Live"]
+
+logger = logging.getLogger("workflow.core")
+
+_BREATH = 50
+"""After so many rounds without a wait, the host's loop gets a turn."""
+
+
+class Live:
+    """Drives one handler on from where its log ends."""
+
+    def __init__(self, session: Session, handler: HandlerTask, applier: Applier, state: StateTracker) -> None:
+        self._session = session
+        self._handler = handler
+        self._applier = applier
+        self._state = state
+        self._environment = session.environment
+        self._ledger = session.ledger
+        self._waker = Waker(session.environment.clock)
+        self._steps = StepRunner(session.run.run_id, session.environment, self._waker.wake)
+        self._waiting: list[StepOperation] = []
+        """Steps that no attempt is under way of: fresh ones, and those in a backoff."""
+        self._news = False
+        self._lost = False
+        self.released: Transition | None = None
+        """How the run was released, once it is."""
+
+    # What the runtime says while the drive goes on
+
+    def tell_news(self) -> None:
+        """Mail has arrived."""
+        self._news = True
+        self._waker.wake()
+
+    def tell_lost(self) -> None:
+        """Another owner has the run."""
+        self._lost = True
+        self._waker.wake()
+
+    async def run(self) -> None:
+        """Go on until the handler has ended. Raises `Suspension` when the run was released before that."""
+        rounds = 0
+        while True:
+            self._start_operations()
+            if self._session.blocked is not None:
+                raise self._session.blocked
+            if self._handler.done:
+                return
+            if self._lost:
+                raise LeaseLostError(self._session.run.run_id, self._session.run.fence)
+            if self._happened():
+                rounds += 1
+                if rounds % _BREATH == 0:
+                    await asyncio.sleep(0)
+            else:
+                await self._proceed()
+
+    async def stop(self) -> None:
+        """End what is under way. What has ended by then is in the log of the next commit; the rest is tried again."""
+        await self._steps.stop()
+
+    def record_completed(self) -> None:
+        """Append how attempts have ended, without applying it: for a drive that won't go on."""
+        while self._steps.completed:
+            completion = self._steps.completed.popleft()
+            operation = completion.attempt.operation
+            if operation.future.done() or isinstance(completion.error, asyncio.CancelledError):
+                continue
+            if completion.error is None:
+                self._append_finished(completion)
+
+    # What has happened
+
+    def _start_operations(self) -> None:
+        """Take up what the handler has asked for, and let go of what it has abandoned."""
+        operations = self._session.operations
+        for operation in operations.abandoned:
+            self._steps.cut(operation.id)
+        operations.abandoned.clear()
+        fresh, operations.fresh = operations.fresh, []
+        for operation in fresh:
+            if operation.future.done():
+                continue
+            if isinstance(operation, StepOperation):
+                self._waiting.append(operation)
+            else:
+                self._log_start(operation)
+                self._session.timers.add(operation)
+                self._session.mailbox.expect(operation)
+
+    def _log_start(self, operation: Operation) -> None:
+        if operation.logged:
+            return
+        operation.logged = True
+        ledger, until, meta = self._ledger, operation.until, operation.meta
+        if isinstance(operation, TimerOperation) and until is not None:
+            ledger.append(TimerStarted(**ledger.head(), id=operation.id, due_at=until, meta=meta))
+        elif isinstance(operation, SignalOperation):
+            ledger.append(SignalAwaited(**ledger.head(), id=operation.id, name=operation.name, until=until, meta=meta))
+        elif isinstance(operation, ApprovalOperation):
+            ledger.append(
+                ApprovalRequested(
+                    **ledger.head(),
+                    id=operation.id,
+                    title=operation.title,
+                    description=operation.description,
+                    until=until,
+                    meta=meta,
+                )
+            )
+
+    def _happened(self) -> bool:
+        """Append and apply the next thing that has happened, if there is one."""
+        if self._steps.completed:
+            self._complete(self._steps.completed.popleft())
+            return True
+        if self._session.yielding:
+            return False
+        match = self._session.mailbox.next_match()
+        timer = self._session.timers.first()
+        due = timer is not None and timer.until is not None and timer.until <= self._ledger.now()
+        if match is not None and not (due and timer is not None and timer.until is not None and timer.until < match[0].sent_at):
+            self._receive(*match)
+            return True
+        if due and timer is not None:
+            self._fire(timer)
+            return True
+        return self._interrupted()
+
+    def _receive(self, mail: Mail, operation: Operation | None) -> None:
+        self._session.mailbox.take(mail)
+        head = self._ledger.head()
+        payload = Json(mail.payload)
+        event: CancelRequested | SignalResolved | ApprovalResolved
+        if operation is None:
+            event = CancelRequested(**head, payload=payload)
+        elif isinstance(operation, SignalOperation):
+            event = SignalResolved(**head, id=operation.id, name=mail.name, signal_id=mail.id, payload=payload)
+        else:
+            event = ApprovalResolved(**head, id=operation.id, payload=payload)
+        self._ledger.append(event)
+        self._ledger.consume(mail)
+        self._applier.apply(event)
+        self._handler.run()
+
+    def _fire(self, operation: Operation) -> None:
+        event = TimerFired(**self._ledger.head(), id=operation.id)
+        self._ledger.append(event)
+        self._applier.apply(event)
+        self._handler.run()
+
+    def _interrupted(self) -> bool:
+        """Fail an at-most-once step whose attempt was started in a drive that did not live to record its end."""
+        for operation in self._waiting:
+            if operation.started and not operation.future.done():
+                message = "An attempt was started, and its process died before the end was recorded."
+                number = operation.attempt + 1
+                error = StepInterruptedError(operation.id, "StepInterruptedError", message, number)
+                self._waiting.remove(operation)
+                self._fail(operation, ErrorInfo.of(error, message), number, None)
+                return True
+        return False
+
+    # The end of an attempt
+
+    def _complete(self, completion: Completion) -> None:
+        operation = completion.attempt.operation
+        if operation.future.done():
+            return
+        if completion.error is not None:
+            self._failed(operation, completion.error)
+            return
+        event = self._append_finished(completion)
+        self._session.loop.now = event.at.timestamp()
+        self._applier.finish_step(operation, completion.value)
+        self._handler.run()
+
+    def _append_finished(self, completion: Completion) -> StepFinished:
+        operation = completion.attempt.operation
+        event = StepFinished(
+            **self._ledger.head(), id=operation.id, attempt=operation.attempt + 1, result=Json(completion.text)
+        )
+        self._ledger.append(event)
+        return event
+
+    def _failed(self, operation: StepOperation, error: BaseException) -> None:
+        number = operation.attempt + 1
+        info = ErrorInfo.of(error, error.message if isinstance(error, StepTimeoutError) else None)
+        delay = _delay_after(operation, number, error)
+        if delay is None:
+            self._fail(operation, info, number, error)
+            return
+        retry_at = _later(self._ledger.now(), delay)
+        self._ledger.append(
+            StepRetrying(**self._ledger.head(), id=operation.id, attempt=number, retry_at=retry_at, error=info)
+        )
+        operation.attempt = number
+        operation.retry_at = retry_at
+        self._waiting.append(operation)
+
+    def _fail(self, operation: StepOperation, info: ErrorInfo, number: int, cause: BaseException | None) -> None:
+        event = StepFailed(**self._ledger.head(), id=operation.id, attempt=number, error=info)
+        self._ledger.append(event)
+        self._session.loop.now = event.at.timestamp()
+        self._applier.fail_step(operation, info, number, cause)
+        self._handler.run()
+
+    # What to do next
+
+    async def _proceed(self) -> None:
+        """Nothing has happened: start steps, wait, or pause."""
+        now = self._ledger.now()
+        self._waiting = [operation for operation in self._waiting if not operation.future.done()]
+        ready = [step for step in self._waiting if step.retry_at is None or step.retry_at <= now]
+        stopping = self._session.yielding or (bool(ready) and self._nearly_spent(now))
+        if ready and not stopping:
+            await self._start_steps(ready, now)
+        elif self._steps.running or self._steps.cut_off:
+            await self._wait_for_steps(now)
+        elif stopping:
+            await self._release(Transition("queued", now))
+        elif (retry_at := self._short_backoff(now)) is not None:
+            await self._wait_in_place(retry_at)
+        else:
+            await self._pause()
+
+    async def _start_steps(self, ready: list[StepOperation], now: datetime) -> None:
+        """Commit what is pending, then start these. A news that came with the commit is looked at first."""
+        recorded = [step for step in ready if step.retry.record_start]
+        if self._steps.cut_off:
+            # What was cancelled may still be undoing its work: nothing new starts beside it.
+            await self._steps.settle_cut_off()
+            return
+        for step in recorded:
+            self._ledger.append(StepStarted(**self._ledger.head(), id=step.id, attempt=step.attempt + 1))
+        if self._ledger.pending and await self._commit() and not recorded:
+            return
+        started = {step.id for step in ready}
+        self._waiting = [step for step in self._waiting if step.id not in started]
+        for step in ready:
+            if not step.retry.record_start:
+                self._emit_started(step)
+            self._steps.start(step, now)
+        await self._ledger.publish()
+
+    def _emit_started(self, step: StepOperation) -> None:
+        if self._environment.publish is not None:
+            run_id, number = self._session.run.run_id, step.attempt + 1
+            self._ledger.emit(StepStarted(run_id=run_id, at=self._ledger.now(), id=step.id, attempt=number, meta=step.meta))
+
+    async def _wait_for_steps(self, now: datetime) -> None:
+        if self._ledger.pending and await self._commit():
+            return
+        deadline = self._environment.deadline
+        if deadline is not None and deadline <= now:
+            await self._run_out_of_time()
+            return
+        self._steps.time_out(now)
+        times = [self._session.timers.next_at(), self._steps.next_timeout(), deadline, self._next_retry()]
+        await self._wait(min((at for at in times if at is not None), default=None), busy=True)
+
+    async def _run_out_of_time(self) -> None:
+        """The host's budget is over with steps under way: they are cancelled, and tried again in another drive."""
+        await self._steps.stop()
+        self.record_completed()
+        await self._release(Transition("queued", self._ledger.now()))
+
+    async def _wait_in_place(self, retry_at: datetime) -> None:
+        if self._ledger.pending and await self._commit():
+            return
+        times = [retry_at, self._session.timers.next_at()]
+        await self._wait(min(at for at in times if at is not None), busy=False)
+
+    async def _wait(self, until: datetime | None, *, busy: bool) -> None:
+        if not self._news:
+            await self._waker.wait(until, busy=busy)
+        if self._news and not self._lost:
+            self._news = False
+            await self._commit()
+
+    async def _pause(self) -> None:
+        operations = list(self._session.operations.open.values())
+        if not operations:
+            raise HandlerError(
+                f"Run {self._session.run.run_id!r}: the handler waits for something that nothing durable can bring about (an "
+                "asyncio future or event that no branch will set, or one of another loop). Wait with ctx.wait_for_event, or "
+                "do the work in ctx.step."
+            )
+        waits = tuple(wait for operation in operations if (wait := operation.wait()) is not None)
+        due_at = min((wait.until for wait in waits if wait.until is not None), default=None)
+        await self._release(Transition("paused", due_at, waits))
+
+    async def _release(self, transition: Transition) -> None:
+        """Release the run and leave, unless news came that the handler must see first."""
+        released, mail = await self._ledger.commit(transition, self._state.changed())
+        self._session.mailbox.add(mail)
+        if released:
+            self.released = transition
+            raise Suspension()
+
+    async def _commit(self) -> bool:
+        """Commit what is pending: whether it brought news that something waits for."""
+        _, mail = await self._ledger.commit(None, self._state.changed())
+        self._session.mailbox.add(mail)
+        return bool(mail) and self._session.mailbox.next_match() is not None
+
+    def _nearly_spent(self, now: datetime) -> bool:
+        deadline = self._environment.deadline
+        return deadline is not None and deadline - now <= self._environment.margin and self._may_yield()
+
+    def _may_yield(self) -> bool:
+        """A drive that has got nowhere goes on even when time is short, so that a run can't stand still."""
+        return self._ledger.appended > 0 or bool(self._steps.running) or self._session.run.fence == 1
+
+    def _next_retry(self) -> datetime | None:
+        return min((step.retry_at for step in self._waiting if step.retry_at is not None), default=None)
+
+    def _short_backoff(self, now: datetime) -> datetime | None:
+        retry_at = self._next_retry()
+        if retry_at is None or retry_at - now > self._environment.patience:
+            return None
+        deadline = self._environment.deadline
+        return None if deadline is not None and retry_at + self._environment.margin >= deadline else retry_at
+
+
+def _delay_after(operation: StepOperation, number: int, error: BaseException) -> float | None:
+    try:
+        return operation.retry.delay_after(number, error)
+    except Exception:
+        logger.exception("The retry policy of step %r failed; the step is not tried again.", operation.id)
+        return None
+
+
+def _later(now: datetime, delay: float) -> datetime:
+    try:
+        return now + timedelta(seconds=delay)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=now.tzinfo)

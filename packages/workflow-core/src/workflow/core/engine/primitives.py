@@ -1,0 +1,227 @@
+"""What stands behind the methods of `Context`: each asks for a durable operation and waits for what the log says."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import events
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
+from uuid import UUID, uuid4
+
+from ..arguments import Duration, aware, identifier, seconds
+from ..errors import HandlerError, InvalidArgumentError, NonDeterminismError, WorkflowError
+from ..events import Custom, NowRecorded, UuidRecorded
+from ..payload import Json, PayloadType, payload_type, plain_text
+from ..retry import Retry
+from ..types_of import result_type
+from .operations import ApprovalOperation, Operation, SignalOperation, StepOperation, TimerOperation
+from .session import Session
+
+__all__ = ["Primitives"]
+
+_ONCE = Retry.none()
+
+
+class Primitives:
+    """The durable operations of one drive."""
+
+    def __init__(self, session: Session, default_retry: Retry | None) -> None:
+        self._session = session
+        self._default_retry = default_retry or _ONCE
+
+    # Steps
+
+    async def step(
+        self,
+        id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        retry: Retry | None,
+        timeout: Duration | None,
+        meta: dict[str, Any] | None,
+    ) -> Any:
+        await self._enter("step")
+        identifier(id, "step id", reserved=True)
+        if not callable(fn):
+            raise InvalidArgumentError(
+                f"Step {id!r} takes a function and its arguments: ctx.step({id!r}, function, ...), not {type(fn).__name__}."
+            )
+        operation = StepOperation(
+            id,
+            asyncio.Future(loop=self._session.loop),
+            fn,
+            args,
+            retry or self._default_retry,
+            None if timeout is None else seconds(timeout, "timeout"),
+            result_type(fn, id),
+            _checked_meta(meta),
+        )
+        return await self._settle(operation)
+
+    # Time
+
+    async def sleep(self, delay: Duration, id: str | None, meta: dict[str, Any] | None) -> None:
+        await self._enter("sleep")
+        until = self._session.instant(self._session.loop.now + seconds(delay, "delay"))
+        await self._sleep(until, id, meta)
+
+    async def sleep_until(self, when: datetime, id: str | None, meta: dict[str, Any] | None) -> None:
+        await self._enter("sleep_until")
+        await self._sleep(aware(when, "when"), id, meta)
+
+    async def _sleep(self, until: datetime, id: str | None, meta: dict[str, Any] | None) -> None:
+        id = self._id(id, "sleep")
+        future = asyncio.Future[None](loop=self._session.loop)
+        await self._settle(TimerOperation(id, future, until, meta=_checked_meta(meta)))
+
+    # Mail
+
+    async def wait_for_event(
+        self,
+        name: str,
+        type_: Any,
+        id: str | None,
+        timeout: Duration | None,
+        deadline: datetime | None,
+        meta: dict[str, Any] | None,
+    ) -> Any:
+        await self._enter("wait_for_event")
+        identifier(name, "event name")
+        held = type_ if isinstance(type_, PayloadType) else payload_type(type_)
+        operation = SignalOperation(
+            self._id(id, "event", name), asyncio.Future(loop=self._session.loop), name, held, _checked_meta(meta)
+        )
+        operation.until = self._limit(timeout, deadline)
+        return await self._settle(operation)
+
+    async def approve(
+        self, title: str, id: str | None, description: str | None, timeout: Duration | None, meta: dict[str, Any] | None
+    ) -> Any:
+        await self._enter("approve")
+        identifier(title, "approval title")
+        operation = ApprovalOperation(
+            self._id(id, "approval", title),
+            asyncio.Future(loop=self._session.loop),
+            title,
+            description,
+            _checked_meta(meta),
+        )
+        operation.until = self._limit(timeout, None)
+        return await self._settle(operation)
+
+    def _limit(self, timeout: Duration | None, deadline: datetime | None) -> datetime | None:
+        limits: list[datetime] = []
+        if timeout is not None:
+            limits.append(self._session.instant(self._session.loop.now + seconds(timeout, "timeout")))
+        if deadline is not None:
+            limits.append(aware(deadline, "deadline"))
+        return min(limits, default=None)
+
+    # Recorded values
+
+    async def now(self, id: str | None) -> datetime:
+        await self._enter("now")
+        id = self._id(id, "now")
+        self._session.operations.reserve(id, "now")
+        known = await self._recorded(id, NowRecorded)
+        if known is None:
+            ledger = self._session.ledger
+            at = ledger.now()
+            known = NowRecorded(run_id=ledger.run_id, index=ledger.next_index, at=at, id=id, value=at)
+            ledger.append(known)
+        return known.value
+
+    async def uuid(self, id: str | None) -> UUID:
+        await self._enter("uuid")
+        id = self._id(id, "uuid")
+        self._session.operations.reserve(id, "uuid")
+        known = await self._recorded(id, UuidRecorded)
+        if known is None:
+            ledger = self._session.ledger
+            known = UuidRecorded(
+                run_id=ledger.run_id, index=ledger.next_index, at=ledger.now(), id=id, value=str(uuid4())
+            )
+            ledger.append(known)
+        return UUID(known.value)
+
+    async def _recorded(self, id: str, type_: type[Any]) -> Any:
+        known = self._session.recorded.pop(id, None)
+        if known is not None and not isinstance(known, type_):
+            await self._block(
+                NonDeterminismError(
+                    f"Run {self._session.run.run_id!r} can't be replayed: its log holds {known.type} {id!r}, and the handler "
+                    f"asked for another kind of operation under this id."
+                )
+            )
+        return known
+
+    # Live
+
+    def emit(self, name: str, value: Any) -> None:
+        session = self._session
+        identifier(name, "event name")
+        text = plain_text(value, f"The value of emit({name!r})")
+        if not session.replaying and not session.closing:
+            session.ledger.emit(Custom(run_id=session.run.run_id, at=session.ledger.now(), name=name, value=Json(text)))
+
+    def time_remaining(self) -> timedelta | None:
+        environment = self._session.environment
+        if environment.deadline is None:
+            return None
+        return max(environment.deadline - environment.clock.now(), timedelta(0))
+
+    def should_yield(self, min_remaining: Duration | None) -> bool:
+        session = self._session
+        remaining = self.time_remaining()
+        if remaining is None or session.replaying:
+            return False
+        margin = session.environment.margin if min_remaining is None else timedelta(seconds=seconds(min_remaining, "min_remaining"))
+        return remaining <= margin
+
+    async def yield_now(self) -> None:
+        """End the drive here, unless it has not got anywhere yet: the next one passes this point without stopping."""
+        await self._enter("runtime.yield_now")
+        session = self._session
+        first = session.run.fence == 1 and not session.history
+        if not session.replaying and (session.ledger.appended or first):
+            session.yielding = True
+            await self._forever()
+
+    # Parts
+
+    async def _enter(self, name: str) -> None:
+        """Refuse calls from outside the handler; never come back to a handler that is being torn down."""
+        if events._get_running_loop() is not self._session.loop:  # type: ignore[attr-defined]
+            raise HandlerError(
+                f"ctx.{name}() was called outside the handler of run {self._session.run.run_id!r}: in a step, in middleware, "
+                "or after the drive. Durable operations belong in the handler itself; a step is one side effect, and "
+                "can't hold others."
+            )
+        if self._session.closing:
+            await self._forever()
+
+    def _id(self, id: str | None, kind: str, name: str | None = None) -> str:
+        return self._session.auto_id(kind, name) if id is None else identifier(id, f"{kind} id", reserved=True)
+
+    async def _settle(self, operation: Operation) -> Any:
+        self._session.operations.issue(operation)
+        try:
+            return await operation.future
+        except asyncio.CancelledError:
+            self._session.operations.abandon(operation)
+            raise
+
+    async def _block(self, error: WorkflowError) -> NoReturn:
+        self._session.blocked = error
+        await self._forever()
+
+    async def _forever(self) -> NoReturn:
+        while True:
+            await asyncio.Future[None](loop=self._session.loop)
+
+
+def _checked_meta(meta: dict[str, Any] | None) -> dict[str, Any] | None:
+    if meta is not None:
+        plain_text(meta, "meta")
+    return meta

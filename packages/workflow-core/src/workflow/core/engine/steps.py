@@ -1,0 +1,192 @@
+"""Running step functions on the host's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..errors import PayloadError, StepResultError, StepTimeoutError
+from ..payload import check_size
+from ..step import StepContext, set_current_step
+from ..types_of import is_async
+from .environment import DriveEnvironment
+from .operations import StepOperation
+
+__all__ = ["Attempt", "Completion", "StepRunner"]
+
+_THREADS = sys.platform not in ("emscripten", "wasi")
+_EAGER = sys.version_info >= (3, 12)
+
+
+@dataclass(slots=True)
+class Completion:
+    """How an attempt ended: with the JSON text and the value of a result, or with an error."""
+
+    attempt: Attempt
+    text: str = ""
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Attempt:
+    """One attempt of a step under way."""
+
+    __slots__ = ("context", "cut_off", "deadline", "operation", "task", "timed_out")
+
+    def __init__(self, operation: StepOperation, context: StepContext, deadline: datetime | None) -> None:
+        self.operation = operation
+        self.context = context
+        self.deadline = deadline
+        """When its own timeout strikes."""
+        self.task: asyncio.Task[None] | None = None
+        self.timed_out = False
+        self.cut_off = False
+        """Nobody waits for it any more."""
+
+
+class StepRunner:
+    """Starts attempts as tasks of the host's loop, and collects how they end."""
+
+    def __init__(self, run_id: str, environment: DriveEnvironment, wake: Callable[[], None]) -> None:
+        self._run_id = run_id
+        self._environment = environment
+        self._wake = wake
+        self._host = contextvars.copy_context()
+        self.running: dict[str, Attempt] = {}
+        self.cut_off: set[Attempt] = set()
+        """Attempts that were cancelled and have not ended yet."""
+        self.completed: deque[Completion] = deque()
+
+    def start(self, operation: StepOperation, now: datetime) -> None:
+        """Start the next attempt of a step."""
+        deadline = None if operation.timeout is None else now + timedelta(seconds=operation.timeout)
+        drive_deadline = self._environment.deadline
+        context = StepContext(
+            run_id=self._run_id,
+            step_id=operation.id,
+            attempt=operation.attempt + 1,
+            max_attempts=operation.retry.max_attempts,
+            deadline=min((at for at in (deadline, drive_deadline) if at is not None), default=None),
+            drive_deadline=drive_deadline,
+            margin=self._environment.margin,
+            clock=self._environment.clock,
+        )
+        attempt = Attempt(operation, context, deadline)
+        self.running[operation.id] = attempt
+        attempt.task = self._spawn(attempt)
+
+    def _spawn(self, attempt: Attempt) -> asyncio.Task[None]:
+        context = self._variables(attempt.operation.context)
+        context.run(set_current_step, attempt.context)
+        loop = asyncio.get_running_loop()
+        name = f"step {attempt.operation.id} of {self._run_id}"
+        if _EAGER:
+            # A step that never waits ends here and now, without a turn of the host's loop.
+            return asyncio.Task(self._run(attempt), loop=loop, name=name, context=context, eager_start=True)  # type: ignore[call-arg]
+        return asyncio.Task(self._run(attempt), loop=loop, name=name, context=context)
+
+    def _variables(self, of_handler: contextvars.Context) -> contextvars.Context:
+        """The context variables a step sees: the host's (tracing, middleware), overlaid with the handler's own."""
+        context = self._host.copy()
+        for variable, value in of_handler.items():
+            context.run(variable.set, value)
+        return context
+
+    async def _run(self, attempt: Attempt) -> None:
+        completion = Completion(attempt)
+        operation = attempt.operation
+        try:
+            with self._environment.telemetry.step(self._run_id, attempt.context):
+                result = await _call(operation.fn, operation.args)
+            self._take_result(completion, result)
+        except asyncio.CancelledError as error:
+            completion.error = self._timeout_error(attempt) if attempt.timed_out else error
+        except Exception as error:
+            completion.error = error
+        self._ended(completion)
+
+    def _take_result(self, completion: Completion, result: Any) -> None:
+        operation = completion.attempt.operation
+        what = f"The result of step {operation.id!r} of run {self._run_id!r}"
+        try:
+            text, value = operation.result_type.round_trip(result, what)
+            check_size(text, self._environment.max_payload, what)
+        except PayloadError as error:
+            raise StepResultError(operation.id, "PayloadError", str(error), operation.attempt + 1) from error
+        completion.text, completion.value = text, value
+
+    def _timeout_error(self, attempt: Attempt) -> StepTimeoutError:
+        operation = attempt.operation
+        message = f"An attempt took longer than its timeout of {operation.timeout:g} s."
+        return StepTimeoutError(operation.id, "StepTimeoutError", message, operation.attempt + 1)
+
+    def _ended(self, completion: Completion) -> None:
+        attempt = completion.attempt
+        if self.running.get(attempt.operation.id) is attempt:
+            del self.running[attempt.operation.id]
+            self.completed.append(completion)
+        self.cut_off.discard(attempt)
+        self._wake()
+
+    def time_out(self, now: datetime) -> None:
+        """End the attempts whose own timeout is over. A function in a thread can't be stopped: it is left to itself."""
+        for attempt in list(self.running.values()):
+            if attempt.deadline is not None and attempt.deadline <= now and not attempt.timed_out:
+                attempt.timed_out = True
+                attempt.context.cancelled.set()
+                if attempt.task is not None:
+                    attempt.task.cancel()
+
+    def next_timeout(self) -> datetime | None:
+        return min(
+            (a.deadline for a in self.running.values() if a.deadline is not None and not a.timed_out), default=None
+        )
+
+    def cut(self, operation_id: str) -> None:
+        """Cancel the attempt of a step that the handler has abandoned; its end is no news."""
+        attempt = self.running.pop(operation_id, None)
+        if attempt is None or attempt.task is None:
+            return
+        attempt.cut_off = True
+        attempt.context.cancelled.set()
+        if not attempt.task.done():
+            self.cut_off.add(attempt)
+            attempt.task.cancel()
+
+    async def stop(self) -> None:
+        """Cancel everything under way and wait until it has ended."""
+        for operation_id in list(self.running):
+            self.cut(operation_id)
+        await self.settle_cut_off()
+
+    async def settle_cut_off(self) -> None:
+        """Wait until what was cancelled has ended. (A function in a thread is not waited for.)"""
+        tasks = [attempt.task for attempt in self.cut_off if attempt.task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+async def _call(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    if is_async(fn):
+        return await fn(*args)
+    if _THREADS:
+        context = contextvars.copy_context()
+        result = await asyncio.get_running_loop().run_in_executor(None, _in_thread, context, fn, args)
+    else:
+        result = fn(*args)
+    return await result if inspect.isawaitable(result) else result
+
+
+def _in_thread(context: contextvars.Context, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        return context.run(fn, *args)
+    except StopIteration as error:
+        # A future can't carry a StopIteration: its waiter would hang.
+        raise RuntimeError(f"A step function raised StopIteration: {error}") from error

@@ -1,0 +1,287 @@
+"""`WorkflowEvent`: what happens in a run, as one discriminated union, JSON on the wire.
+
+An event that replay or a pending wait needs is an entry of the run's log and has an `index`. The others
+(`RUN_STARTED`, `STEP_STARTED`, `STATE_DELTA`, `CUSTOM`) are only published, live, and have none; `STEP_STARTED` of an
+at-most-once step is logged as well, because what was started must be known. `id` is the operation's id.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from .errors import (
+    StepError,
+    StepInterruptedError,
+    StepResultError,
+    StepTimeoutError,
+    WorkflowError,
+    qualified_name,
+)
+from .payload import Json
+
+__all__ = [
+    "ApprovalRequested",
+    "ApprovalResolved",
+    "CancelRequested",
+    "Custom",
+    "ErrorInfo",
+    "Event",
+    "NowRecorded",
+    "RunCancelled",
+    "RunErrored",
+    "RunFinished",
+    "RunStarted",
+    "SignalAwaited",
+    "SignalResolved",
+    "StateDelta",
+    "StepFailed",
+    "StepFinished",
+    "StepRetrying",
+    "StepStarted",
+    "TimerFired",
+    "TimerStarted",
+    "UuidRecorded",
+    "WorkflowEvent",
+    "event_adapter",
+]
+
+_MAX_MESSAGE = 8000
+
+
+class ErrorInfo(BaseModel):
+    """An exception as data. `lineage` are the qualified names of its class and base classes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    message: str
+    code: str = "error"
+    lineage: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, error: BaseException, message: str | None = None) -> ErrorInfo:
+        lineage = tuple(qualified_name(base) for base in type(error).__mro__[:-1])
+        code = error.code if isinstance(error, WorkflowError) else "error"
+        text = _message(error) if message is None else message
+        return cls(type=type(error).__name__, message=text, code=code, lineage=lineage)
+
+    def as_step_error(self, step_id: str, attempts: int) -> StepError:
+        """The error that a handler sees for a step which failed for good with this one: the same live and on replay."""
+        kind = _STEP_ERRORS.get(self.code, StepError)
+        return kind(step_id, self.type, self.message, attempts, lineage=self.lineage)
+
+
+_STEP_ERRORS: dict[str, type[StepError]] = {
+    kind.code: kind for kind in (StepTimeoutError, StepInterruptedError, StepResultError)
+}
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text can't be shown: __str__ failed)"
+    # Whatever the text holds must not keep the failure itself from being recorded.
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + " ... (cut)"
+
+
+class Event(BaseModel):
+    """What all events share. `at` is when it happened by the run's own clock, which never goes backwards."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    payload_field: ClassVar[str | None] = None
+    """The field that a store keeps apart from the rest, as opaque text."""
+
+    run_id: str = ""
+    index: int | None = None
+    at: datetime
+
+
+class RunStarted(Event):
+    type: Literal["RUN_STARTED"] = "RUN_STARTED"
+    workflow_id: str
+    workflow_version: str | None = None
+
+
+class RunFinished(Event):
+    """The run has completed. Its output is in the run's row."""
+
+    type: Literal["RUN_FINISHED"] = "RUN_FINISHED"
+    output: Json | None = None
+
+
+class RunErrored(Event):
+    type: Literal["RUN_ERRORED"] = "RUN_ERRORED"
+    payload_field: ClassVar[str | None] = "error"
+    error: ErrorInfo | None = None
+
+
+class RunCancelled(Event):
+    type: Literal["RUN_CANCELLED"] = "RUN_CANCELLED"
+
+
+class _StepEvent(Event):
+    id: str
+    attempt: int = 1
+
+    @property
+    def step_id(self) -> str:
+        return self.id
+
+
+class StepStarted(_StepEvent):
+    type: Literal["STEP_STARTED"] = "STEP_STARTED"
+    meta: dict[str, Any] | None = None
+
+
+class StepRetrying(_StepEvent):
+    """Attempt number `attempt` has failed; the next one starts at `retry_at`."""
+
+    type: Literal["STEP_RETRYING"] = "STEP_RETRYING"
+    payload_field: ClassVar[str | None] = "error"
+    retry_at: datetime
+    error: ErrorInfo | None = None
+
+
+class StepFinished(_StepEvent):
+    type: Literal["STEP_FINISHED"] = "STEP_FINISHED"
+    payload_field: ClassVar[str | None] = "result"
+    result: Json | None = None
+
+
+class StepFailed(_StepEvent):
+    """The step has failed for good, with attempt number `attempt`."""
+
+    type: Literal["STEP_FAILED"] = "STEP_FAILED"
+    payload_field: ClassVar[str | None] = "error"
+    error: ErrorInfo | None = None
+
+
+class SignalAwaited(Event):
+    type: Literal["SIGNAL_AWAITED"] = "SIGNAL_AWAITED"
+    id: str
+    name: str
+    until: datetime | None = None
+    meta: dict[str, Any] | None = None
+
+
+class SignalResolved(Event):
+    type: Literal["SIGNAL_RESOLVED"] = "SIGNAL_RESOLVED"
+    payload_field: ClassVar[str | None] = "payload"
+    id: str
+    name: str
+    signal_id: str
+    payload: Json | None = None
+
+
+class ApprovalRequested(Event):
+    type: Literal["APPROVAL_REQUESTED"] = "APPROVAL_REQUESTED"
+    id: str
+    title: str
+    description: str | None = None
+    until: datetime | None = None
+    meta: dict[str, Any] | None = None
+
+    @property
+    def approval_id(self) -> str:
+        return self.id
+
+
+class ApprovalResolved(Event):
+    """`payload` holds `approved`, `feedback` and `meta`."""
+
+    type: Literal["APPROVAL_RESOLVED"] = "APPROVAL_RESOLVED"
+    payload_field: ClassVar[str | None] = "payload"
+    id: str
+    payload: Json | None = None
+
+    @property
+    def approval_id(self) -> str:
+        return self.id
+
+    @property
+    def approved(self) -> bool:
+        return bool(self.payload and self.payload.value["approved"])
+
+
+class TimerStarted(Event):
+    type: Literal["TIMER_STARTED"] = "TIMER_STARTED"
+    id: str
+    due_at: datetime
+    meta: dict[str, Any] | None = None
+
+
+class TimerFired(Event):
+    """A timer, or the timeout of the wait with this id."""
+
+    type: Literal["TIMER_FIRED"] = "TIMER_FIRED"
+    id: str
+
+
+class NowRecorded(Event):
+    type: Literal["NOW_RECORDED"] = "NOW_RECORDED"
+    id: str
+    value: datetime
+
+
+class UuidRecorded(Event):
+    type: Literal["UUID_RECORDED"] = "UUID_RECORDED"
+    id: str
+    value: str
+
+
+class CancelRequested(Event):
+    type: Literal["CANCEL_REQUESTED"] = "CANCEL_REQUESTED"
+    payload_field: ClassVar[str | None] = "payload"
+    payload: Json | None = None
+    """The reason, or null."""
+
+    @property
+    def reason(self) -> str | None:
+        return self.payload.value if self.payload else None
+
+
+class StateDelta(Event):
+    """How `ctx.state` has changed, as a JSON Patch (RFC 6902)."""
+
+    type: Literal["STATE_DELTA"] = "STATE_DELTA"
+    delta: tuple[dict[str, Any], ...]
+
+
+class Custom(Event):
+    """What `ctx.emit` said."""
+
+    type: Literal["CUSTOM"] = "CUSTOM"
+    name: str
+    value: Json
+
+
+WorkflowEvent = Annotated[
+    RunStarted
+    | RunFinished
+    | RunErrored
+    | RunCancelled
+    | StepStarted
+    | StepRetrying
+    | StepFinished
+    | StepFailed
+    | SignalAwaited
+    | SignalResolved
+    | ApprovalRequested
+    | ApprovalResolved
+    | TimerStarted
+    | TimerFired
+    | NowRecorded
+    | UuidRecorded
+    | CancelRequested
+    | StateDelta
+    | Custom,
+    Field(discriminator="type"),
+]
+
+event_adapter: TypeAdapter[WorkflowEvent] = TypeAdapter(WorkflowEvent)
+"""Events from and to JSON: `event_adapter.validate_json(line)`, `event.model_dump_json()`."""

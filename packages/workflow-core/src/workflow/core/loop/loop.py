@@ -1,0 +1,172 @@
+"""`DurableLoop`: an asyncio event loop in which only durable things make progress."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, NoReturn
+
+from ..errors import HandlerError
+from .handle import ReadyHandle
+from .refusals import refusing
+from .task import DurableFuture, DurableTask
+from .timer import DurableTimer
+
+__all__ = ["DurableLoop"]
+
+logger = logging.getLogger("workflow.core")
+
+SPIN_LIMIT = 1_000_000
+"""Callbacks in one stepping after which a handler is taken to spin."""
+
+
+@refusing
+class DurableLoop(asyncio.AbstractEventLoop):
+    """A ready queue, the run's time, and the tasks and async generators it owns.
+
+    `start_timer` is called with each new `DurableTimer`, `cancel_timer` when one is cancelled.
+    """
+
+    def __init__(
+        self,
+        time: float,
+        start_timer: Callable[[DurableTimer], None],
+        cancel_timer: Callable[[DurableTimer], None],
+    ) -> None:
+        self.now = time
+        self.tasks: list[DurableTask] = []
+        self.generators: list[AsyncGenerator[Any, Any]] = []
+        self._ready: deque[ReadyHandle] = deque()
+        self._numbers = 0
+        self._prune_at = 64
+        self._start_timer = start_timer
+        self._cancel_timer = cancel_timer
+        self._failure: BaseException | None = None
+
+    # What the engine calls
+
+    def run_ready(self) -> None:
+        """Run callbacks until none is left. What one raises is raised, and so is what asyncio reports as a failure."""
+        ready = self._ready
+        left = SPIN_LIMIT
+        while ready:
+            handle = ready.popleft()
+            callback = handle.callback
+            if callback is not None:
+                handle.context.run(callback, *handle.args)
+            left -= 1
+            if not left:
+                self._raise_spin()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise HandlerError("A callback of the handler's loop failed.") from failure
+
+    def drop_ready(self) -> None:
+        """Forget what is ready to run: the handler is being torn down."""
+        self._ready.clear()
+
+    def adopt_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Keep an async generator alive until the end: its `finally` must not run whenever garbage is collected."""
+        self.generators.append(generator)
+        if len(self.generators) > 1000:
+            self.generators = [known for known in self.generators if known.ag_frame is not None]
+
+    # What asyncio and handlers call
+
+    def time(self) -> float:
+        return self.now
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> ReadyHandle:
+        handle = ReadyHandle(callback, args, context if context is not None else contextvars.copy_context())
+        self._ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> DurableTimer:
+        return self.call_at(self.now + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> DurableTimer:
+        timer = DurableTimer(when, callback, args, self, context)
+        timer._scheduled = True  # type: ignore[attr-defined] - so that `cancel()` tells us
+        self._start_timer(timer)
+        return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        if isinstance(handle, DurableTimer):
+            self._cancel_timer(handle)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        self._numbers += 1
+        return DurableFuture(loop=self, number=self._numbers)
+
+    def create_task(  # type: ignore[override]
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: str | None = None,
+        context: contextvars.Context | None = None,
+        eager_start: bool | None = None,
+        **unknown: Any,
+    ) -> DurableTask:
+        if eager_start:
+            raise HandlerError("Eager tasks are not supported in a handler: create the task without `eager_start`.")
+        self._numbers += 1
+        parent = asyncio.current_task(self)
+        task = DurableTask(
+            coro,
+            loop=self,
+            name=name if name is not None else f"branch-{self._numbers}",
+            context=context,
+            number=self._numbers,
+            parent=parent if isinstance(parent, DurableTask) else (self.tasks[0] if self.tasks else None),
+        )
+        self._own(task)
+        return task
+
+    def _own(self, task: DurableTask) -> None:
+        self.tasks.append(task)
+        if len(self.tasks) >= self._prune_at:
+            # The main task stays first; ended ones go once their exception was looked at.
+            self.tasks[1:] = [known for known in self.tasks[1:] if not known.done() or known._log_traceback]  # type: ignore[attr-defined]
+            self._prune_at = max(64, 2 * len(self.tasks))
+
+    def get_task_factory(self) -> None:
+        return None
+
+    def get_exception_handler(self) -> None:
+        return None
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return False
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        self.call_exception_handler(context)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Where asyncio reports what it can't raise. Called from finalizers as well, which must not raise."""
+        error = context.get("exception")
+        if "future" in context or "task" in context or "asyncgen" in context:
+            logger.error("%s in a workflow handler: %r", context.get("message"), error, exc_info=error)
+        else:
+            self._failure = error or HandlerError(str(context.get("message")))
+
+    def _raise_spin(self) -> NoReturn:
+        self._ready.clear()
+        raise HandlerError(
+            f"The handler ran {SPIN_LIMIT:,} callbacks without waiting for anything durable: it spins. "
+            "Wait with ctx.sleep or an event instead of asyncio.sleep(0) in a loop."
+        )

@@ -1,0 +1,43 @@
+"""Stepping the deterministic loop from inside a task of the host's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio import events, tasks
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .loop import DurableLoop
+
+__all__ = ["run_until_idle", "stepping"]
+
+
+@contextmanager
+def stepping(loop: DurableLoop) -> Iterator[None]:
+    """Make `loop` the running one, and put the host's loop and its current task back in the end.
+
+    The current task must be left as well as the running loop swapped: from Python 3.14 on a thread has one current
+    task, and tasks of our loop would otherwise fail to start, silently. The hooks keep async generators of the handler
+    from ending on the host's loop.
+    """
+    host = events._get_running_loop()  # type: ignore[attr-defined]
+    task = asyncio.current_task(host) if host is not None else None
+    hooks = sys.get_asyncgen_hooks()
+    if task is not None:
+        tasks._leave_task(host, task)  # type: ignore[attr-defined]
+    events._set_running_loop(loop)
+    sys.set_asyncgen_hooks(firstiter=loop.adopt_generator, finalizer=None)
+    try:
+        yield
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+        events._set_running_loop(host)
+        if task is not None:
+            tasks._enter_task(host, task)  # type: ignore[attr-defined]
+
+
+def run_until_idle(loop: DurableLoop) -> None:
+    """Run what is ready until nothing is."""
+    with stepping(loop):
+        loop.run_ready()

@@ -1,0 +1,99 @@
+"""When a failed step is tried again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .arguments import Duration, seconds
+from .errors import InvalidArgumentError, NonRetryableError, StepResultError, WorkflowError
+
+__all__ = ["Retry", "RetryAfter"]
+
+
+class RetryAfter(WorkflowError):  # noqa: N818 - reads as what it asks for
+    """Raise it in a step to choose the delay before the next attempt (seconds or a timedelta).
+
+    The policy's `max_attempts` still bounds the attempts.
+    """
+
+    code = "retry_after"
+
+    def __init__(self, delay: Duration, message: str = "") -> None:
+        super().__init__(message or f"The step asked to be tried again after {delay}.")
+        self.delay = seconds(delay, "RetryAfter delay")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """A retry policy: up to `max_attempts` in all, with exponential backoff.
+
+    The delay after attempt k is `initial_delay * backoff_rate ** (k - 1)`, at most `max_delay` (seconds or timedeltas);
+    with `jitter` a random share of it between one half and the whole, so that many runs don't knock together.
+
+    An error is retried if it is an instance of `retry_on`, not of `give_up_on`, and `should_retry(error)` (if given) is
+    true. A step may raise `RetryAfter(delay)` to choose the delay, and `NonRetryableError` to give up, whatever the policy.
+    A step without a policy (none of its own, none of its workflow) is tried once.
+    """
+
+    max_attempts: int = 3
+    initial_delay: Duration = 0.5
+    backoff_rate: float = 2.0
+    max_delay: Duration = 60.0
+    jitter: bool = True
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    give_up_on: tuple[type[BaseException], ...] = ()
+    should_retry: Callable[[BaseException], bool] | None = None
+    record_start: bool = False
+    """Record each attempt before it starts, and never repeat one that was interrupted: see `at_most_once`."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"max_attempts must be an integer of at least 1, not {self.max_attempts!r}.")
+        if not self.backoff_rate >= 1:
+            raise InvalidArgumentError(f"backoff_rate must be at least 1, not {self.backoff_rate}.")
+        seconds(self.initial_delay, "initial_delay")
+        seconds(self.max_delay, "max_delay")
+        for name in ("retry_on", "give_up_on"):
+            object.__setattr__(self, name, _error_types(getattr(self, name), name))
+
+    @classmethod
+    def none(cls) -> Retry:
+        """One attempt: errors are final. A crash still leads to another attempt."""
+        return cls(max_attempts=1)
+
+    @classmethod
+    def at_most_once(cls) -> Retry:
+        """One attempt, ever, at the price of one more commit before it starts.
+
+        If the process dies in the middle, the step is not tried again: the handler gets `StepInterruptedError`.
+        """
+        return cls(max_attempts=1, record_start=True)
+
+    def delay_after(self, attempt: int, error: BaseException) -> float | None:
+        """Seconds until the next attempt, after attempt number `attempt` failed with `error`; None to give up."""
+        if attempt >= self.max_attempts or isinstance(error, (NonRetryableError, StepResultError)):
+            return None
+        if isinstance(error, RetryAfter):
+            return error.delay
+        if not isinstance(error, self.retry_on) or isinstance(error, self.give_up_on):
+            return None
+        if self.should_retry is not None and not self.should_retry(error):
+            return None
+        return self._backoff(attempt)
+
+    def _backoff(self, attempt: int) -> float:
+        longest = seconds(self.max_delay, "max_delay")
+        try:
+            delay = min(seconds(self.initial_delay, "initial_delay") * self.backoff_rate ** (attempt - 1), longest)
+        except OverflowError:
+            delay = longest
+        return delay * random.uniform(0.5, 1.0) if self.jitter else delay
+
+
+def _error_types(value: object, name: str) -> tuple[type[BaseException], ...]:
+    types = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(item, type) and issubclass(item, BaseException) for item in types):  # pyright: ignore[reportUnknownVariableType]
+        raise InvalidArgumentError(f"{name} must be an exception class or a tuple of them, not {value!r}.")
+    return types  # pyright: ignore[reportUnknownVariableType, reportReturnType]

@@ -1,0 +1,178 @@
+"""`run_workflow`: the engine without a runtime. One run, one drive, its events as they happen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from .arguments import aware, identifier
+from .clock import Clock, SystemClock
+from .definition import Workflow
+from .deliveries import approval_mail, signal_mail
+from .engine import Drive, DriveEnvironment
+from .errors import InvalidArgumentError, RunNotFoundError, WorkflowError
+from .events import Event
+from .journal import read_events
+from .records import ClaimedRun, Lease, NewMail, NewRun
+from .store import RunStore
+
+__all__ = ["ApprovalDelivery", "SignalDelivery", "run_workflow"]
+
+_NOTHING: Any = object()
+_LEASE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class SignalDelivery:
+    """A signal to deliver before the drive. `signal_id` makes it idempotent."""
+
+    signal_id: str
+    name: str
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalDelivery:
+    """A decision to deliver before the drive."""
+
+    approval_id: str
+    approved: bool
+    feedback: str | None = None
+    meta: dict[str, Any] | None = None
+
+
+async def run_workflow(
+    workflow: Workflow[Any, Any],
+    *,
+    store: RunStore,
+    run_id: str | None = None,
+    input: Any = _NOTHING,
+    signal: SignalDelivery | None = None,
+    approval: ApprovalDelivery | None = None,
+    recover: bool = False,
+    attach: bool = False,
+    publish: Callable[[Event], object] | None = None,
+    deadline: datetime | None = None,
+    clock: Clock | None = None,
+    owner: str | None = None,
+) -> AsyncIterator[Any]:
+    """Do one drive of one run, and give its events (`WorkflowEvent`) as they are committed.
+
+    - With `input`, creates the run (idempotent by `run_id`: an existing one is not driven again).
+    - With `signal` or `approval`, delivers it, and drives the run if it waited for it.
+    - With `recover`, drives the run whoever holds it: its former owner is taken for dead, and its commits are refused.
+    - With none of them, drives the run if it is due.
+    - With `attach`, gives the events that the log already holds first.
+
+    `publish(event)` is called for each event as well. Closing the iterator early cancels the drive and releases the run.
+    Raises `RunNotFoundError`, `PayloadError` for an input that does not fit, and `InvalidArgumentError`. What goes wrong in
+    the workflow is an event. The lease is not renewed: for steps of more than a minute use `workflow.runtime`.
+    """
+    clock = clock or SystemClock()
+    run_id = identifier(run_id, "run_id") if run_id is not None else f"{workflow.id}:{uuid4()}"
+    if deadline is not None:
+        deadline = aware(deadline, "deadline")
+    driver = _Driver(workflow, store, run_id, clock, owner or f"run_workflow:{uuid4()}", deadline, publish)
+    if attach:
+        for event in await driver.past_events():
+            yield event
+    claimed = await driver.claim(input, _mail(signal, approval), recover)
+    if claimed is None:
+        return
+    async for event in driver.events_of(claimed):
+        yield event
+
+
+def _mail(signal: SignalDelivery | None, approval: ApprovalDelivery | None) -> NewMail | None:
+    if signal is not None and approval is not None:
+        raise InvalidArgumentError("Deliver a signal or an approval, one at a time.")
+    if signal is not None:
+        return signal_mail(signal.signal_id, signal.name, signal.payload)
+    if approval is not None:
+        return approval_mail(approval.approval_id, approval.approved, approval.feedback, approval.meta)
+    return None
+
+
+class _Driver:
+    """One call of `run_workflow`."""
+
+    def __init__(
+        self,
+        workflow: Workflow[Any, Any],
+        store: RunStore,
+        run_id: str,
+        clock: Clock,
+        owner: str,
+        deadline: datetime | None,
+        publish: Callable[[Event], object] | None,
+    ) -> None:
+        self._workflow = workflow
+        self._store = store
+        self._run_id = run_id
+        self._clock = clock
+        self._owner = owner
+        self._deadline = deadline
+        self._publish_one = publish
+        self._queue: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    async def past_events(self) -> Sequence[Event]:
+        return read_events(self._run_id, await self._store.read_log(self._run_id))
+
+    async def claim(self, input: Any, mail: NewMail | None, recover: bool) -> ClaimedRun | None:
+        now = self._clock.now()
+        lease = Lease(self._owner, now + _LEASE)
+        if input is not _NOTHING:
+            what = f"The input of run {self._run_id!r}"
+            text, _ = self._workflow.input_type.coerce(input, what)
+            new = NewRun(self._run_id, self._workflow.id, self._workflow.version, text, now)
+            return (await self._store.create_run(new, lease=lease, now=now)).claimed
+        if mail is not None:
+            delivered = await self._store.deliver(self._run_id, mail, lease=lease, now=now)
+            if delivered.outcome == "not_found":
+                raise RunNotFoundError(self._run_id)
+            return delivered.claimed
+        claimed = await self._store.claim_run(self._run_id, lease, now=now, force=recover)
+        if claimed is None and await self._store.get_run(self._run_id) is None:
+            raise RunNotFoundError(self._run_id)
+        return claimed
+
+    async def events_of(self, claimed: ClaimedRun) -> AsyncIterator[Event]:
+        if claimed.run.workflow_id != self._workflow.id:
+            raise WorkflowError(
+                f"Run {self._run_id!r} belongs to workflow {claimed.run.workflow_id!r}, not to {self._workflow.id!r}."
+            )
+        environment = DriveEnvironment(
+            store=self._store,
+            owner=self._owner,
+            clock=self._clock,
+            lease=_LEASE,
+            deadline=self._deadline,
+            publish=self._publish,
+        )
+        task = asyncio.create_task(self._drive(Drive(self._workflow, claimed, environment)))
+        try:
+            while (event := await self._queue.get()) is not None:
+                yield event
+            await task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
+
+    async def _drive(self, drive: Drive) -> None:
+        try:
+            await drive.run()
+        finally:
+            self._queue.put_nowait(None)
+
+    async def _publish(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._queue.put_nowait(event)
+            if self._publish_one is not None:
+                result = self._publish_one(event)
+                if isinstance(result, Awaitable):
+                    await result

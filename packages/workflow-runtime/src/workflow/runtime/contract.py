@@ -1,0 +1,134 @@
+"""`ExecutionStore`: what the runtime needs of a store, on top of what the engine needs (`RunStore`).
+
+Read `workflow.core.store` first: its invariants and its rules (atomic, effective before it returns, time from the
+caller) hold for every operation here as well. `workflow.runtime.testing` holds the suite that every store passes.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from workflow.core.records import ClaimedRun, Lease, RunRecord, RunStatus
+from workflow.core.store import RunStore
+
+__all__ = ["Capabilities", "ClaimLimits", "ExecutionStore", "HeldLease", "Renewal", "RunFilter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a store can do beyond the contract. The suite skips, with the reason, what a store does not claim."""
+
+    durable: bool = True
+    """Survives the process. A store that is not durable is for tests and demos."""
+    shared: bool = True
+    """Several processes may use it at once."""
+    renews_from_any_loop: bool = False
+    """`renew` may be awaited on another event loop, in another thread, than everything else: so that a step which
+    blocks the main loop can't starve the leases."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimLimits:
+    """How many runs one `claim_due` may take, by what they were: see `ClaimedRun.claimed_from`."""
+
+    recovered: int
+    """`running` runs whose lease has run out."""
+    ready: int
+    """`queued` runs that are due."""
+    timers: int
+    """`paused` runs whose due time has come."""
+
+    @classmethod
+    def all(cls, limit: int) -> ClaimLimits:
+        return cls(limit, limit, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """A lease that a process believes to hold."""
+
+    run_id: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A lease that is still held. `mail_count` tells whether mail has arrived since the drive last looked."""
+
+    run_id: str
+    fence: int
+    mail_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list, newest first. `before` continues after that row: (`created_at`, `run_id`)."""
+
+    workflow_id: str | None = None
+    status: frozenset[RunStatus] | None = None
+    created_from: datetime | None = None
+    """Inclusive."""
+    created_until: datetime | None = None
+    """Exclusive."""
+    before: tuple[datetime, str] | None = None
+    limit: int = 50
+
+
+class ExecutionStore(RunStore):
+    """The contract of a store for many runs, shared by the processes of an app."""
+
+    capabilities: ClassVar[Capabilities] = Capabilities()
+
+    @abstractmethod
+    async def claim_due(
+        self, workflow_ids: Collection[str], lease: Lease, *, limits: ClaimLimits, now: datetime
+    ) -> Sequence[ClaimedRun]:
+        """Claim runs of these workflows with `due_at <= now`, as `claim_run` does, the longest due first.
+
+        Of each kind at most its limit (0: none of it). Runs that another claim is taking at this moment are passed over,
+        not waited for; no run is ever claimed twice for one due time. All claimed runs come back, with log and mail, in one
+        round trip. A claim whose answer is lost is found again when its lease runs out.
+        """
+
+    @abstractmethod
+    async def renew(self, held: Collection[HeldLease], *, until: datetime, now: datetime) -> Sequence[Renewal]:
+        """Extend these leases to `until`, all in one statement. Answers for those still held; the others are lost.
+
+        A lease is held while the run is `running` with that fence, even after its time, if nobody has taken it.
+        Repeating it is harmless.
+        """
+
+    @abstractmethod
+    async def next_due(self, workflow_ids: Collection[str]) -> datetime | None:
+        """The earliest `due_at` among runs of these workflows that have not ended; None where none has one."""
+
+    @abstractmethod
+    async def list_runs(self, query: RunFilter) -> Sequence[RunRecord]:
+        """The rows that match, by `created_at` and `run_id` descending, at most `limit`."""
+
+    @abstractmethod
+    async def purge(self, older_than: datetime, *, workflow_id: str | None = None, limit: int = 1000) -> int:
+        """Delete at most `limit` ended runs with `completed_at < older_than`, with their logs and inboxes.
+
+        Returns how many. Runs that have not ended are never touched. Atomic per call; repeat it until it returns less
+        than `limit`.
+        """
+
+    @abstractmethod
+    async def migrate(self) -> None:
+        """Bring the schema to this package's version. Safe to repeat, and safe when two processes do it at once."""
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Raise `StoreError`, with the command that helps, unless the schema is there and of this package's version."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what is under way and let go of connections, threads and files. Safe to repeat."""
+
+    async def close_loop(self) -> None:
+        """Let go of what the store holds for the running event loop only (see `renews_from_any_loop`)."""
