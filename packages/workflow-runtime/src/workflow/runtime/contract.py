@@ -29,6 +29,8 @@ class Capabilities:
     renews_from_any_loop: bool = False
     """`renew` may be awaited on another event loop, in another thread, than everything else: so that a step which
     blocks the main loop can't starve the leases."""
+    max_payload: int = 16 * 1024 * 1024
+    """The largest payload in bytes of UTF-8. The engine and the runtime refuse larger ones before anything is written."""
 
 
 @dataclass(frozen=True, slots=True)

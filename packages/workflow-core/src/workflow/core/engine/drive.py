@@ -60,7 +60,9 @@ class _Blocked(Exception):
 class Drive:
     """Drives a claimed run with its definition. `await drive.run()` once; it never raises because of the workflow."""
 
-    def __init__(self, workflow: Workflow[Any, Any], claimed: ClaimedRun, environment: DriveEnvironment) -> None:
+    def __init__(
+        self, workflow: Workflow[Any, Any] | None, claimed: ClaimedRun, environment: DriveEnvironment
+    ) -> None:
         self._workflow = workflow
         self._claimed = claimed
         self._environment = environment
@@ -108,6 +110,13 @@ class Drive:
             span.end(outcome.kind, failed)
             return outcome
 
+    async def decline(self, error: WorkflowError) -> DriveOutcome:
+        """Put the run back untouched, with the reason, to be looked at again later: this process can't drive it."""
+        try:
+            return await self._postpone(error)
+        except _REFUSED as refused:
+            return DriveOutcome("lost", self._run, exception=refused)
+
     async def _run_guarded(self) -> DriveOutcome:
         try:
             return await self._attempt()
@@ -121,7 +130,7 @@ class Drive:
     async def _attempt(self) -> DriveOutcome:
         if self._run.recoveries > self._environment.max_recoveries:
             return await self._give_up()
-        definition = self._workflow.for_version(self._run.workflow_version)
+        definition = self._definition
         if definition is None:
             return await self._postpone(self._unknown_version())
         try:
@@ -236,6 +245,7 @@ class Drive:
 
     async def _completed(self, result: Any) -> DriveOutcome:
         what = f"The output of run {self._run.run_id!r}"
+        assert self._definition is not None
         output_type = self._definition.output_type
         try:
             text, output = output_type.round_trip(result, what)
@@ -328,13 +338,11 @@ class Drive:
         return self._session.ledger
 
     @property
-    def _definition(self) -> Workflow[Any, Any]:
-        definition = self._workflow.for_version(self._run.workflow_version)
-        assert definition is not None
-        return definition
+    def _definition(self) -> Workflow[Any, Any] | None:
+        return None if self._workflow is None else self._workflow.for_version(self._run.workflow_version)
 
     def _unknown_version(self) -> WorkflowVersionError:
-        known = ", ".join(repr(version) for version in self._workflow.versions)
+        known = ", ".join(repr(version) for version in (self._workflow.versions if self._workflow else ())) or "none"
         return WorkflowVersionError(
             f"Run {self._run.run_id!r} belongs to version {self._run.workflow_version!r} of workflow {self._run.workflow_id!r}, and "
             f"this process has {known}. It is left for a process that has it; keep old versions in previous_versions."
