@@ -76,6 +76,10 @@ class ListingSuite(StoreSuite):
         assert await listed(store, RunFilter(created_until=at(1), status=done)) == ["ended-0"]
         between = RunFilter("b", done | queued, created_from=at(1), created_until=at(3))
         assert await listed(store, between) == ["queued-1", "ended-1"]
+        earlier = RunFilter(created_until=at(3), before=(at(1), "queued-1"))
+        later = RunFilter(created_until=at(1), before=(at(3), "queued-3"))
+        assert await listed(store, earlier) == ["ended-1", "queued-0", "ended-0"]
+        assert await listed(store, later) == ["queued-0", "ended-0"]
 
     @store_test
     async def test_list_limit(self, store: ExecutionStore) -> None:

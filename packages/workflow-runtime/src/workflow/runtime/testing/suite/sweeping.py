@@ -174,6 +174,17 @@ class SweepingSuite(StoreSuite):
         assert (found.run.fence, found.run.recoveries) == (4, 1)
 
     @store_test
+    async def test_claim_due_takes_a_run_once_that_went_to_and_fro(self, store: ExecutionStore) -> None:
+        """A run that was due at a time, then sooner, and then at that time again, is claimed once, and not sooner."""
+        await create(store, due=10)
+        for due in (5, 10):
+            await store.commit(commit(await claim(store, now=0, force=True), 0, queue(due)))
+        assert list(await claim_due(store, now=7)) == []
+        assert await store.next_due(["orders"]) == at(10)
+        (found,) = await claim_due(store, now=10)
+        assert found.run.fence == 3
+
+    @store_test
     async def test_next_due(self, store: ExecutionStore) -> None:
         """The earliest due time of all runs that have not ended: queued, leased or paused; None where there is none."""
         assert await store.next_due(["orders"]) is None

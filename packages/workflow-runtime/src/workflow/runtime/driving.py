@@ -1,0 +1,196 @@
+"""Driving claimed runs: the engine's environment, the lease meanwhile, and the answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from workflow.core import DefinitionError, ErrorInfo, PayloadError, WorkflowVersionError
+from workflow.core.clock import Clock
+from workflow.core.engine import Drive, DriveEnvironment, DriveOutcome
+from workflow.core.payload import payload_type
+from workflow.core.records import ClaimedRun, Lease, RunRecord
+from workflow.core.telemetry import Telemetry
+
+from .contract import ExecutionStore
+from .leases import LeaseKeeper
+from .publishing import Collector, Publisher
+from .registry import Registry
+from .results import Run, RunKind, RunResult
+
+__all__ = ["Budget", "Driver", "new_owner"]
+
+logger = logging.getLogger("workflow.runtime")
+
+_LONGEST_MARGIN = 1.0
+
+
+def new_owner(name: str = "worker") -> str:
+    """A name for the owner of leases: who it is, for people, and unique."""
+    return f"{name}:{os.getpid()}:{uuid4().hex[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How long one call may take. Its clock is the call's own: it begins at `now=` where that was given."""
+
+    clock: Clock
+    deadline: datetime | None = None
+    margin: timedelta = timedelta(0)
+
+    @classmethod
+    def of(cls, clock: Clock, max_duration: float | None) -> Budget:
+        """The margin is a tenth of the budget, at most a second: time to commit and answer."""
+        if max_duration is None:
+            return cls(clock)
+        margin = timedelta(seconds=min(max_duration / 10, _LONGEST_MARGIN))
+        return cls(clock, clock.now() + timedelta(seconds=max_duration), margin)
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing new should be begun."""
+        return self.deadline is not None and self.deadline - self.clock.now() <= self.margin
+
+
+class Driver:
+    """Drives the runs that a process has claimed."""
+
+    def __init__(
+        self,
+        store: ExecutionStore,
+        registry: Registry,
+        publisher: Publisher,
+        keeper: LeaseKeeper,
+        telemetry: Callable[[], Telemetry],
+        lease: timedelta,
+        max_recoveries: int,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._publisher = publisher
+        self._keeper = keeper
+        self._telemetry = telemetry
+        self._lease = lease
+        self._max_recoveries = max_recoveries
+
+    def lease(self, owner: str, now: datetime) -> Lease:
+        return Lease(owner, now + self._lease)
+
+    async def drive(self, claimed: ClaimedRun, owner: str, budget: Budget, *, keep_events: bool) -> RunResult[Any]:
+        """Drive a claimed run until it ends, pauses, or the budget is spent. Raises only what the store raises."""
+        collector = Collector(claimed.run.run_id, self._publisher, keep=keep_events)
+        environment = DriveEnvironment(
+            store=self._store,
+            owner=owner,
+            clock=budget.clock,
+            lease=self._lease,
+            deadline=budget.deadline,
+            margin=budget.margin,
+            publish=collector,
+            max_recoveries=self._max_recoveries,
+            max_payload=self._store.capabilities.max_payload,
+            telemetry=self._telemetry(),
+        )
+        outcome = await self._drive(claimed, environment)
+        if outcome.kind == "lost":
+            return await self._state_of_lost(outcome)
+        return self._result(outcome, collector)
+
+    async def _drive(self, claimed: ClaimedRun, environment: DriveEnvironment) -> DriveOutcome:
+        workflow_id = claimed.run.workflow_id
+        try:
+            workflow = self._registry.find(workflow_id)
+        except DefinitionError as error:
+            logger.error("Run %r is put back: %s", claimed.run.run_id, error)
+            return await Drive(None, claimed, environment).decline(error)
+        if workflow is None:
+            error = WorkflowVersionError(
+                f"Run {claimed.run.run_id!r} belongs to workflow {workflow_id!r}, which is not registered with this runtime. "
+                "It is left for a process that has it."
+            )
+            environment.blocked_delay = timedelta(0)
+            return await Drive(None, claimed, environment).decline(error)
+        drive = Drive(workflow, claimed, environment)
+        self._keeper.hold(drive)
+        try:
+            return await drive.run()
+        finally:
+            self._keeper.release(drive)
+
+    def tell_news(self, run_id: str) -> None:
+        """Mail has come for a run: if this process drives it, its drive looks at once."""
+        drive = self._keeper.active(run_id)
+        if drive is not None:
+            drive.tell_news()
+
+    async def _state_of_lost(self, outcome: DriveOutcome) -> RunResult[Any]:
+        run = await self._store.get_run(outcome.run.run_id)
+        kind: RunKind = run.status if run is not None else "not_found"
+        return RunResult(kind, outcome.run.run_id, outcome.run.workflow_id, run=run and self.view(run))
+
+    def _result(self, outcome: DriveOutcome, collector: Collector) -> RunResult[Any]:
+        run = outcome.run
+        return RunResult(
+            kind=_kind(outcome),
+            run_id=run.run_id,
+            workflow_id=run.workflow_id,
+            run=self.view(run),
+            error=outcome.error,
+            exception=outcome.exception,
+            events=tuple(collector.events),
+            event_count=collector.count,
+            events_truncated=collector.truncated,
+        )
+
+    def view(self, run: RunRecord) -> Run[Any]:
+        """The row as users see it: values through the types of the workflow, where this process has it."""
+        input_type = output_type = state_type = payload_type(Any)
+        definition = self._loaded(run)
+        if definition is not None:
+            input_type, output_type = definition.input_type, definition.output_type
+            state_type = definition.state_type or state_type
+        return Run(
+            run_id=run.run_id,
+            workflow_id=run.workflow_id,
+            workflow_version=run.workflow_version,
+            status=run.status,
+            input=_value(input_type, run.input),
+            output=_value(output_type, run.output),
+            error=ErrorInfo.model_validate_json(run.error) if run.error is not None else None,
+            waits=run.waits if run.status in ("paused", "queued") else (),
+            due_at=run.due_at,
+            state=_value(state_type, run.state),
+            created_at=run.created_at,
+            updated_at=run.updated_at,
+            completed_at=run.completed_at,
+        )
+
+    def _loaded(self, run: RunRecord) -> Any:
+        try:
+            workflow = self._registry.find(run.workflow_id)
+        except DefinitionError:
+            return None
+        return workflow.for_version(run.workflow_version) if workflow is not None else None
+
+
+def _kind(outcome: DriveOutcome) -> RunKind:
+    if outcome.kind == "postponed":
+        return "not_claimable" if isinstance(outcome.exception, (WorkflowVersionError, DefinitionError)) else "paused"
+    assert outcome.kind != "lost"
+    return outcome.kind
+
+
+def _value(type_: Any, text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return type_.decode(text, "value")
+    except PayloadError:
+        return payload_type(Any).decode(text, "value")
+
+

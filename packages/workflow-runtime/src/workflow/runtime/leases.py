@@ -1,0 +1,157 @@
+"""Keeping the leases of a process: one statement renews them all, from where user code can't starve it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from workflow.core.clock import Clock
+from workflow.core.engine import Drive
+
+from .contract import ExecutionStore, HeldLease
+
+if TYPE_CHECKING:
+    import threading
+
+__all__ = ["LeaseKeeper"]
+
+logger = logging.getLogger("workflow.runtime")
+
+_THREADS = sys.platform not in ("emscripten", "wasi")
+
+
+def _lock() -> threading.Lock:
+    import threading
+
+    return threading.Lock()
+
+
+class _Held:
+    """A drive, and the loop that it runs on."""
+
+    __slots__ = ("drive", "loop")
+
+    def __init__(self, drive: Drive) -> None:
+        self.drive = drive
+        self.loop = asyncio.get_running_loop()
+
+    def tell(self, what: str) -> None:
+        with suppress(RuntimeError):  # its loop has ended, and the drive with it
+            self.loop.call_soon_threadsafe(getattr(self.drive, what))
+
+
+class LeaseKeeper:
+    """Renews what is held every third of a lease, and tells drives of lost leases and of mail.
+
+    Where the store allows it the renewing happens on a thread with a loop of its own: a step that blocks the main loop for
+    minutes does not lose its lease. Otherwise it is a task of the main loop. Either exists only while something is held.
+    """
+
+    def __init__(self, store: ExecutionStore, clock: Clock, lease: timedelta) -> None:
+        self._store = store
+        self._clock = clock
+        self._lease = lease
+        self._interval = lease.total_seconds() / 3
+        self._held: dict[str, _Held] = {}
+        self._threaded = _THREADS and store.capabilities.renews_from_any_loop
+        self._guard = _lock() if self._threaded else None
+        self._thread: threading.Thread | None = None
+        self._stop: threading.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def hold(self, drive: Drive) -> None:
+        """Keep the lease of a drive from now on."""
+        self._held[drive.run_id] = _Held(drive)
+        if self._threaded:
+            self._ensure_thread()
+        elif self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._renew_in_task(), name="workflow leases")
+
+    def release(self, drive: Drive) -> None:
+        """The drive has ended, and its lease with it."""
+        held = self._held.get(drive.run_id)
+        if held is not None and held.drive is drive:
+            del self._held[drive.run_id]
+        if not self._held and self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def active(self, run_id: str) -> Drive | None:
+        """The drive of this process on a run, if there is one."""
+        held = self._held.get(run_id)
+        return held.drive if held is not None else None
+
+    async def close(self) -> None:
+        """Stop renewing, and wait until the thread has ended."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+        if self._thread is not None and self._stop is not None:
+            self._stop.set()
+            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+            self._thread = None
+
+    # On the thread
+
+    def _ensure_thread(self) -> None:
+        import threading  # late: not everywhere
+
+        assert self._guard is not None
+        with self._guard:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            self._stop = threading.Event()
+            self._thread = threading.Thread(
+                target=self._renew_in_thread, args=(self._stop,), name="workflow leases", daemon=True
+            )
+            self._thread.start()
+
+    def _renew_in_thread(self, stop: threading.Event) -> None:
+        with asyncio.Runner() as runner:
+            while not stop.wait(self._interval) and not self._retired():
+                runner.run(self._renew_safely())
+            runner.run(self._store.close_loop())
+
+    def _retired(self) -> bool:
+        """Whether the thread has had nothing to do for a whole interval, and is let go. `hold` starts another one."""
+        assert self._guard is not None
+        with self._guard:
+            if not self._held:
+                self._thread = None
+            return not self._held
+
+    async def _renew_in_task(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            await self._renew_safely()
+
+    # Anywhere
+
+    async def _renew_safely(self) -> None:
+        try:
+            await self.renew_once()
+        except Exception:
+            # The leases run out if this goes on; the fence keeps what happens then right.
+            logger.warning("Leases could not be renewed; trying again in %.1f s.", self._interval, exc_info=True)
+
+    async def renew_once(self) -> None:
+        """Renew everything that is held, and tell the drives what came of it."""
+        held = dict(self._held)
+        if not held:
+            return
+        now = self._clock.now()
+        leases = [HeldLease(run_id, item.drive.fence) for run_id, item in held.items()]
+        kept = {renewal.run_id: renewal for renewal in await self._store.renew(leases, until=now + self._lease, now=now)}
+        for run_id, item in held.items():
+            renewal = kept.get(run_id)
+            if renewal is None or renewal.fence != item.drive.fence:
+                # Its own commit may have released it in the meantime: then it is no longer held here either.
+                if self._held.get(run_id) is item:
+                    item.tell("tell_lost")
+            elif renewal.mail_count > item.drive.seen_mail:
+                item.tell("tell_news")
