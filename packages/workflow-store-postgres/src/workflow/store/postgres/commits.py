@@ -1,0 +1,137 @@
+"""The parameters of commits, and what an answer, or the lack of one, means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from workflow.core.errors import InvalidArgumentError, LeaseLostError, LogConflictError
+from workflow.core.records import ENDED, Commit, Committed, Mail, RunRecord, Transition
+
+from .rows import Row, encode, identifier, mail_from_arrays, wait_keys, waits_text
+
+__all__ = ["answer_from_row", "append_args", "check_commit", "commit_args", "is_append", "outcome_of", "size_of"]
+
+
+def check_commit(commit: Commit) -> None:
+    """Refuse what no statement could write."""
+    identifier(commit.run_id, "run id")
+    records = commit.records
+    first = commit.expected_index
+    if records and (records[0].index != first or records[-1].index != first + len(records) - 1):
+        raise InvalidArgumentError(f"The records of a commit to run {commit.run_id!r} do not begin at index {first}.")
+
+
+def size_of(commit: Commit) -> int:
+    """About how many characters it writes, without looking at short ones."""
+    payloads = sum(len(record.event) + len(record.payload or "") for record in commit.records)
+    return payloads + len(commit.state or "")
+
+
+def is_append(commit: Commit) -> bool:
+    """Whether it only adds to the log and goes on. An empty commit is asked for its news, so it is none."""
+    return commit.transition is None and not commit.consumed and bool(commit.records)
+
+
+def append_args(commit: Commit) -> tuple[Any, ...]:
+    records = commit.records
+    return (
+        commit.run_id,
+        commit.fence,
+        commit.expected_index,
+        commit.lease.until,
+        commit.now,
+        encode(commit.state),
+        [encode(record.event) for record in records],
+        [encode(record.payload) for record in records],
+    )
+
+
+def commit_args(commits: Sequence[Commit]) -> list[Any]:
+    """For one commit the scalars of the statement for one, for more the arrays of the statement for many."""
+    asked = [_asked(commit) for commit in commits]
+    states = [(n, encode(commit.state)) for n, commit in enumerate(commits, 1) if commit.state is not None]
+    moves = [_move(n, commit.transition) for n, commit in enumerate(commits, 1) if commit.transition is not None]
+    records = [
+        (n, record.index, encode(record.event), encode(record.payload))
+        for n, commit in enumerate(commits, 1)
+        for record in commit.records
+    ]
+    if len(commits) == 1:
+        return [*asked[0], *(states or [(None,) * 2])[0], *(moves or [(None,) * 8])[0], *_arrays(records, 4)]
+    return [*_arrays(asked, 8), *_arrays(states, 2), *_arrays(moves, 8), *_arrays(records, 4)]
+
+
+def _arrays(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """Rows as columns."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def _asked(commit: Commit) -> tuple[Any, ...]:
+    consumed = commit.consumed
+    return (
+        commit.run_id,
+        commit.fence,
+        commit.expected_index,
+        len(commit.records),
+        commit.now,
+        commit.lease.until,
+        commit.seen_mail,
+        "{" + ",".join(map(str, consumed)) + "}" if consumed else None,
+    )
+
+
+def _move(n: int, transition: Transition) -> tuple[Any, ...]:
+    waits = transition.waits
+    return (
+        n,
+        transition.status,
+        transition.due_at,
+        None if waits is None else waits_text(waits),
+        None if waits is None else wait_keys(waits),
+        encode(transition.output),
+        encode(transition.error),
+        transition.recoveries,
+    )
+
+
+def answer_from_row(row: Row) -> Committed | None:
+    """The answer of a commit that was applied; None where there is news that its snapshot did not show."""
+    _, released, unread, *arrays = row
+    if not unread:
+        return Committed(released)
+    mail = mail_from_arrays(arrays)
+    return Committed(released, mail) if len(mail) == unread else None
+
+
+def outcome_of(commit: Commit, run: RunRecord | None, mail: tuple[Mail, ...]) -> Committed | Exception | None:
+    """What became of a commit that a statement did not apply, by the row and its mail as they are now.
+
+    None: nothing speaks against it, so another transaction held the row at that moment.
+    """
+    if run is None or run.fence != commit.fence:
+        return LeaseLostError(commit.run_id, commit.fence)
+    if run.status == "running" and run.log_length == commit.expected_index:
+        return None
+    if _has_applied(commit, run, mail):
+        return news(run, mail)
+    if run.status != "running":
+        return LeaseLostError(commit.run_id, commit.fence)
+    return LogConflictError(commit.run_id, commit.expected_index, run.log_length)
+
+
+def news(run: RunRecord, mail: tuple[Mail, ...]) -> Committed:
+    return Committed(run.status != "running", () if run.status in ENDED else mail)
+
+
+def _has_applied(commit: Commit, run: RunRecord, mail: tuple[Mail, ...]) -> bool:
+    """Whether this very commit left the run as it is: an earlier try, whose answer was lost."""
+    if run.log_length != commit.expected_index + len(commit.records):
+        return False
+    transition = commit.transition
+    if transition is None:
+        return run.status == "running"
+    if transition.status == "paused" and run.status == "running":
+        return bool(mail)  # the pause was refused for it
+    # Awaited mail makes a paused run ready, which doesn't undo the commit that paused it.
+    return run.status == transition.status or (transition.status == "paused" and run.status == "queued")

@@ -1,0 +1,235 @@
+"""`PostgresStore`: the contract, in terms of statements."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from workflow.core.errors import StoreError
+from workflow.core.records import (
+    ENDED,
+    ClaimedRun,
+    Commit,
+    Committed,
+    CreatedRun,
+    Delivered,
+    Lease,
+    LogRecord,
+    NewMail,
+    NewRun,
+    RunRecord,
+    RunStatus,
+)
+from workflow.runtime.contract import Capabilities, ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
+
+from .commits import check_commit, size_of
+from .connector import Limits
+from .drivers import SchemaError
+from .engines import POOLER_OPTION, engine_for
+from .loops import Loops
+from .migrations import Migration, SchemaState, apply, check_schema_name, read_state
+from .rows import Row, identifier, log_from_arrays, log_record, mail_from_arrays, maybe_utc, run_record
+from .statements import Statements
+from .writing import Delivery, Writing
+
+__all__ = ["PostgresStore"]
+
+_STATUSES: tuple[RunStatus, ...] = ("queued", "running", "paused", "completed", "errored", "cancelled")
+_MAIL = slice(19, 25)
+_LOG = slice(25, 27)
+_PAUSES = (0.002, 0.005, 0.01, 0.02, 0.05)
+
+
+class PostgresStore(ExecutionStore):
+    """Keeps runs in PostgreSQL, for any number of processes and machines. Made once, it may be used from any event loop.
+
+    Give it the app's `AsyncEngine` (asyncpg, or psycopg 3), which stays the app's to dispose of, or a URL. `schema` is
+    where its tables are; `migrate()` or `python -m workflow.store.postgres migrate` makes them, nothing else ever does.
+
+    - `connections`: how many of the engine's connections it uses at most, on each event loop.
+    - `idle`: after how many seconds without work it gives them back to the engine's pool.
+    - `writers`: how many group commits may be under way at once.
+    - `retry_for`: how many seconds it goes on trying when the server is gone, before it raises `StoreUnavailableError`.
+
+    Every statement that the store repeats after a lost connection may be repeated by the contract.
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities(durable=True, shared=True, renews_from_any_loop=True)
+
+    def __init__(
+        self,
+        engine: AsyncEngine | URL | str,
+        *,
+        schema: str = "public",
+        connections: int = 4,
+        writers: int = 2,
+        idle: float = 5.0,
+        retry_for: float = 5.0,
+        migration_timeout: float = 60.0,
+    ) -> None:
+        self.schema = check_schema_name(schema)
+        self.engine = engine if isinstance(engine, AsyncEngine) else engine_for(engine)
+        pooler = bool(self.engine.get_execution_options().get(POOLER_OPTION))
+        limits = Limits(connections=max(connections, 1), idle=idle, retry_for=retry_for, pooler=pooler)
+        self._sql = Statements(schema)
+        self._migration_timeout = migration_timeout
+        self._loops = Loops(
+            self.engine,
+            limits,
+            lambda connector: Writing(self._sql, connector, writers=max(writers, 1)),
+            owned=not isinstance(engine, AsyncEngine),
+        )
+
+    # -- One run
+
+    async def create_run(self, new: NewRun, *, lease: Lease | None, now: datetime) -> CreatedRun:
+        identifier(new.run_id, "run id")
+        identifier(new.workflow_id, "workflow id")
+        identifier(new.workflow_version or "", "workflow version")
+        here = self._loops.here()
+        return await self._explained(here.writing.creates.submit(new.run_id, (new, lease, now), len(new.input)))
+
+    async def claim_run(self, run_id: str, lease: Lease, *, now: datetime, force: bool = False) -> ClaimedRun | None:
+        identifier(run_id, "run id")
+        pauses = iter(_PAUSES)
+        while True:
+            rows = await self._fetch(self._sql.claim_run, lease.owner, lease.until, now, run_id, force)
+            if rows:
+                claimed = await self._claimed(rows)
+                return claimed[0] if claimed else None
+            run = await self.get_run(run_id)
+            if run is None or run.status in ENDED or not (force or (run.due_at is not None and run.due_at <= now)):
+                return None
+            # It could be claimed: another transaction holds it at this moment.
+            await asyncio.sleep(next(pauses, _PAUSES[-1]))
+
+    async def commit(self, commit: Commit) -> Committed:
+        check_commit(commit)
+        here = self._loops.here()
+        return await self._explained(here.writing.commits.submit(commit.run_id, commit, size_of(commit)))
+
+    async def deliver(self, run_id: str, mail: NewMail, *, lease: Lease | None, now: datetime) -> Delivered:
+        identifier(run_id, "run id")
+        identifier(mail.id, f"{mail.kind} id")
+        here = self._loops.here()
+        delivery = Delivery(run_id, mail, lease, now)
+        return await self._explained(here.writing.deliveries.submit(run_id, delivery, len(mail.payload)))
+
+    async def get_run(self, run_id: str) -> RunRecord | None:
+        rows = await self._fetch(self._sql.get, identifier(run_id, "run id"))
+        return run_record(rows[0]) if rows else None
+
+    async def read_log(self, run_id: str, *, after: int = -1, limit: int | None = None) -> Sequence[LogRecord]:
+        rows = await self._fetch(self._sql.read_log, identifier(run_id, "run id"), max(after, -1), limit)
+        return tuple([log_record(row[0], row[1], row[2]) for row in rows])
+
+    # -- Many runs
+
+    async def claim_due(
+        self, workflow_ids: Collection[str], lease: Lease, *, limits: ClaimLimits, now: datetime
+    ) -> Sequence[ClaimedRun]:
+        wanted = tuple(max(limit, 0) for limit in (limits.recovered, limits.ready, limits.timers))
+        ids = _distinct(workflow_ids)
+        if not ids or not any(wanted):
+            return ()
+        return await self._claimed(await self._fetch(self._sql.claim_due, lease.owner, lease.until, now, ids, *wanted))
+
+    async def renew(self, held: Collection[HeldLease], *, until: datetime, now: datetime) -> Sequence[Renewal]:
+        asked = {lease.run_id: lease.fence for lease in held}
+        still: dict[str, Renewal] = {}
+        for pause in (*_PAUSES[:3], 0.0):
+            missing = [run_id for run_id in asked if run_id not in still]
+            fences = [asked[run_id] for run_id in missing]
+            rows = await self._fetch(self._sql.renew, missing, fences, until) if missing else ()
+            still.update((row[0], Renewal(row[0], row[1], row[2])) for row in rows)
+            if len(rows) == len(missing):
+                break
+            # Lost, or locked by another transaction at this moment. A lock must not hold up the other leases.
+            locked = await self._held([run_id for run_id in missing if run_id not in still], asked)
+            if not locked or not pause:
+                still.update((renewal.run_id, renewal) for renewal in locked)
+                break
+            await asyncio.sleep(pause)
+        return [still[run_id] for run_id in asked if run_id in still]
+
+    async def _held(self, run_ids: list[str], fences: dict[str, int]) -> list[Renewal]:
+        rows = await self._fetch(self._sql.held, run_ids, [fences[run_id] for run_id in run_ids])
+        return [Renewal(row[0], row[1], row[2]) for row in rows]
+
+    async def next_due(self, workflow_ids: Collection[str]) -> datetime | None:
+        rows = await self._fetch(self._sql.next_due, _distinct(workflow_ids))
+        return maybe_utc(rows[0][0])
+
+    async def list_runs(self, query: RunFilter) -> Sequence[RunRecord]:
+        statuses = [status for status in _STATUSES if query.status is None or status in query.status]
+        before = query.before or (None, None)
+        args = (statuses, max(query.limit, 0), query.created_from, query.created_until, *before, query.workflow_id)
+        sql = self._sql.list if query.workflow_id is None else self._sql.list_workflow
+        return [run_record(row) for row in await self._fetch(sql, *args)]
+
+    async def purge(self, older_than: datetime, *, workflow_id: str | None = None, limit: int = 1000) -> int:
+        rows = await self._fetch(self._sql.purge, older_than, workflow_id, max(limit, 0))
+        return int(rows[0][0])
+
+    # -- The store itself
+
+    async def migrate(self) -> None:
+        await self.apply_migrations()
+
+    async def apply_migrations(self) -> Sequence[Migration]:
+        """`migrate`, which says what it did: nothing where the schema is up to date."""
+        async with self._loops.here().connector.link() as driver:
+            return await apply(driver, self.schema, timeout=self._migration_timeout)
+
+    async def check(self) -> None:
+        if (problem := (await self.schema_state()).problem(self.schema)) is not None:
+            raise StoreError(problem)
+
+    async def schema_state(self) -> SchemaState:
+        """What tables there are, whether this package can work on them or not."""
+        async with self._loops.here().connector.link() as driver:
+            return await read_state(driver, self.schema)
+
+    async def close(self) -> None:
+        await self._loops.close()
+
+    async def close_loop(self) -> None:
+        await self._loops.close_here()
+
+    # -- Inside
+
+    async def _fetch(self, sql: str, *args: Any) -> Sequence[Row]:
+        return await self._explained(self._loops.here().connector.fetch(sql, *args))
+
+    async def _explained(self, work: Any) -> Any:
+        """Await it; where a table is missing, say which command makes it. Nothing is checked as long as all is well."""
+        try:
+            return await work
+        except SchemaError as error:
+            await self.check()
+            raise StoreError(f"The tables in schema {self.schema!r} are not ours, or damaged: {error}") from error
+
+    async def _claimed(self, rows: Sequence[Row]) -> list[ClaimedRun]:
+        stale = [row[0] for row in rows if not row[28]]
+        again = await self._reread(stale) if stale else {}
+        claimed = [_claimed_run(again.get(row[0], row), row[27]) for row in rows]
+        fences = {row[0]: row[14] for row in rows}
+        # Whoever has been claimed by another since then is not ours any more.
+        return [claim for claim in claimed if claim.run.fence == fences[claim.run.run_id]]
+
+    async def _reread(self, run_ids: list[str]) -> dict[str, Row]:
+        rows = await self._fetch(self._sql.look, run_ids, [0] * len(run_ids), True)
+        return {row[0]: row for row in rows}
+
+
+def _claimed_run(row: Row, claimed_from: RunStatus) -> ClaimedRun:
+    return ClaimedRun(run_record(row), log_from_arrays(*row[_LOG]), mail_from_arrays(row[_MAIL]), claimed_from)
+
+
+def _distinct(ids: Collection[str]) -> list[str]:
+    return [identifier(id_, "workflow id") for id_ in dict.fromkeys(ids)]

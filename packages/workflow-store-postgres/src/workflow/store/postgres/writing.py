@@ -1,0 +1,191 @@
+"""What is written in groups: creations, commits, deliveries. Each `write_*` is one statement, and a look where needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from workflow.core.records import (
+    ENDED,
+    ClaimedRun,
+    Commit,
+    Committed,
+    CreatedRun,
+    Delivered,
+    Lease,
+    Mail,
+    NewMail,
+    NewRun,
+    RunRecord,
+)
+
+from .commits import answer_from_row, append_args, commit_args, is_append, news, outcome_of
+from .connector import Connector
+from .groups import Again, Group
+from .rows import Row, encode, log_from_arrays, mail_from_arrays, maybe_utc, run_record
+from .statements import Statements
+
+__all__ = ["Creation", "Delivery", "Writing"]
+
+Creation = tuple[NewRun, Lease | None, datetime]
+Undecided = Exception | type[Again]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    run_id: str
+    mail: NewMail
+    lease: Lease | None
+    now: datetime
+
+
+class Writing:
+    """The groups of one event loop."""
+
+    def __init__(self, sql: Statements, connector: Connector, *, writers: int) -> None:
+        self._sql = sql
+        self._connector = connector
+        self.commits: Group[Commit, Committed] = Group(self._write_commits, writers=writers)
+        self.creates: Group[Creation, CreatedRun] = Group(self._write_creations, writers=1)
+        self.deliveries: Group[Delivery, Delivered] = Group(self._write_deliveries, writers=1)
+
+    async def drain(self) -> None:
+        for group in (self.commits, self.creates, self.deliveries):
+            await group.drain()
+
+    # -- Commits
+
+    async def _write_commits(self, commits: Sequence[Commit]) -> Sequence[Committed | Undecided]:
+        if len(commits) == 1 and is_append(commits[0]):
+            return [await self._append(commits[0])]
+        sql = self._sql.commit if len(commits) == 1 else self._sql.commit_many
+        rows = {row[0]: row for row in await self._connector.fetch(sql, *commit_args(commits))}
+        answers: list[Committed | None] = [
+            answer_from_row(rows[n]) if n in rows else None for n in range(1, len(commits) + 1)
+        ]
+        if None not in answers:
+            return [answer for answer in answers if answer is not None]
+        open_ = [commit for commit, answer in zip(commits, answers, strict=True) if answer is None]
+        seen = await self._look(open_)
+        return [
+            answer or _decided(commit, seen.get(commit.run_id), applied=rows.get(n))
+            for n, (commit, answer) in enumerate(zip(commits, answers, strict=True), 1)
+        ]
+
+    async def _append(self, commit: Commit) -> Committed | Undecided:
+        rows = await self._connector.fetch(self._sql.append, *append_args(commit))
+        if rows and rows[0][0] <= commit.seen_mail:
+            return Committed(released=False)
+        seen = await self._look([commit])
+        return _decided(commit, seen.get(commit.run_id), applied=(1, False) if rows else None)
+
+    async def _look(self, commits: Sequence[Commit]) -> dict[str, tuple[RunRecord, tuple[Mail, ...]]]:
+        """The rows, and their mail after what each commit has seen, as they are now."""
+        run_ids = [commit.run_id for commit in commits]
+        seen = [commit.seen_mail for commit in commits]
+        rows = await self._connector.fetch(self._sql.look, run_ids, seen, False)
+        return {row[0]: (run_record(row), mail_from_arrays(row[19:25])) for row in rows}
+
+    # -- Creations
+
+    async def _write_creations(self, creations: Sequence[Creation]) -> Sequence[CreatedRun | Undecided]:
+        asked = [_creation_args(creation) for creation in creations]
+        if len(asked) == 1:
+            rows = await self._connector.fetch(self._sql.create, *asked[0])
+        else:
+            columns = [list(column) for column in zip(*asked, strict=True)]
+            rows = await self._connector.fetch(self._sql.create_many, *columns)
+        found = {row[0]: row for row in rows}
+        return [_created(creation, found[n]) for n, creation in enumerate(creations, 1)]
+
+    # -- Deliveries
+
+    async def _write_deliveries(self, deliveries: Sequence[Delivery]) -> Sequence[Delivered | Undecided]:
+        asked = [_delivery_args(delivery) for delivery in deliveries]
+        if len(asked) == 1:
+            rows = await self._connector.fetch(self._sql.deliver, *asked[0])
+        else:
+            columns = [list(column) for column in zip(*asked, strict=True)]
+            rows = await self._connector.fetch(self._sql.deliver_many, *columns)
+        found = {row[27]: row for row in rows}
+        stale = [row[0] for row in rows if row[30] and not row[33]]
+        again = await self._reread(stale) if stale else {}
+        return [_delivered(delivery, found[n], again) for n, delivery in enumerate(deliveries, 1)]
+
+    async def _reread(self, run_ids: list[str]) -> dict[str, Row]:
+        rows = await self._connector.fetch(self._sql.look, run_ids, [0] * len(run_ids), True)
+        return {row[0]: row for row in rows}
+
+
+def _decided(
+    commit: Commit, seen: tuple[RunRecord, tuple[Mail, ...]] | None, *, applied: Row | None
+) -> Committed | Undecided:
+    run, mail = seen or (None, ())
+    if applied is None:
+        return outcome_of(commit, run, mail) or Again
+    if run is None or run.fence != commit.fence or run.status in ENDED:
+        return Committed(applied[1])  # it has moved on since then
+    return Committed(applied[1], tuple(new for new in mail if new.seq not in commit.consumed))
+
+
+def _creation_args(creation: Creation) -> tuple[Any, ...]:
+    new, lease, now = creation
+    claim = (None, None) if lease is None else (lease.owner, lease.until)
+    return (new.run_id, new.workflow_id, new.workflow_version, encode(new.input), now, new.due_at, *claim)
+
+
+def _created(creation: Creation, row: Row) -> CreatedRun | Undecided:
+    new, lease, now = creation
+    if not row[1]:
+        # There is one of this id; if it isn't shown, it was committed while ours was waiting for it.
+        return CreatedRun(run_record(row[2:]), created=False) if row[2] is not None else Again
+    now = maybe_utc(now) or now
+    fields: dict[str, Any] = {"status": "queued", "due_at": maybe_utc(new.due_at)}
+    if lease is not None:
+        until = maybe_utc(lease.until)
+        fields = {"status": "running", "due_at": until, "started_at": now, "fence": 1, "owner": lease.owner}
+    run = RunRecord(
+        run_id=new.run_id,
+        workflow_id=new.workflow_id,
+        workflow_version=new.workflow_version,
+        input=new.input,
+        created_at=now,
+        updated_at=now,
+        **fields,
+    )
+    return CreatedRun(run, created=True, claimed=None if lease is None else ClaimedRun(run, (), (), "queued"))
+
+
+def _delivery_args(delivery: Delivery) -> tuple[Any, ...]:
+    mail, lease = delivery.mail, delivery.lease
+    claim = (None, None) if lease is None else (lease.owner, lease.until)
+    text = (encode(mail.name), encode(mail.payload), encode(mail.key))
+    return (delivery.run_id, mail.kind, mail.id, *text, delivery.now, *claim)
+
+
+def _delivered(delivery: Delivery, row: Row, again: dict[str, Row]) -> Delivered | Undecided:
+    _, accepted, awaited, claims, locked, known, fresh, repeated = row[27:]
+    if not locked:
+        return Again if known else Delivered("not_found")
+    run = run_record(row)
+    if not accepted:
+        if repeated or run.status not in ENDED:
+            return Delivered("duplicate", run)
+        # The mail might have come after the snapshot: then the run has changed since, too.
+        return Delivered("ended", run) if fresh else Again
+    if not claims:
+        return Delivered("accepted", run, awaited)
+    if fresh:
+        log, mail = log_from_arrays(*row[25:27]), (*mail_from_arrays(row[19:25]), _put(delivery, run))
+    else:
+        newer = again[run.run_id]
+        log, mail = log_from_arrays(*newer[25:27]), mail_from_arrays(newer[19:25])
+    return Delivered("accepted", run, awaited, ClaimedRun(run, log, mail, "queued"))
+
+
+def _put(delivery: Delivery, run: RunRecord) -> Mail:
+    """The mail that this delivery has put in, which its own statement doesn't see."""
+    mail = delivery.mail
+    return Mail(mail.kind, mail.id, mail.name, mail.payload, run.mail_count, maybe_utc(delivery.now) or delivery.now)
