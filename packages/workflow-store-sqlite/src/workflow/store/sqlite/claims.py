@@ -33,6 +33,7 @@ from .rows import (
     from_micros,
     held_list,
     id_list,
+    instant_column,
     log_records,
     mail_of,
     micros,
@@ -123,7 +124,7 @@ _KINDS: tuple[RunStatus, ...] = ("running", "queued", "paused")
 _ALL_DUE = f"rowid IN ({' UNION ALL '.join(_due_of(status) for status in _KINDS)})"
 _THEIRS = f"run_id IN (SELECT run_id FROM workflow_runs WHERE {_ALL_DUE})"
 
-_DUE_ROWS = f"SELECT {RUN_COLUMNS} FROM workflow_runs WHERE {_ALL_DUE} ORDER BY due_at, rowid"
+_DUE_ROWS = f"SELECT {RUN_COLUMNS} FROM workflow_runs WHERE {_ALL_DUE} ORDER BY workflow_runs.due_at, rowid"
 _DUE_LOGS = f"SELECT run_id, idx, event, payload FROM workflow_log WHERE {_THEIRS} ORDER BY run_id, idx"
 _DUE_MAIL = f"""
 SELECT run_id, {MAIL_COLUMNS} FROM workflow_mail INDEXED BY workflow_mail_unread
@@ -183,7 +184,8 @@ def _first_due_of(status: RunStatus) -> str:
     )
 
 
-_NEXT_DUE = f"SELECT min(due_at) AS next FROM ({' UNION ALL '.join(_first_due_of(status) for status in _KINDS)})"
+_FIRST_DUE = " UNION ALL ".join(_first_due_of(status) for status in _KINDS)
+_NEXT_DUE = f"SELECT {instant_column('next', 'min(due_at)')} FROM ({_FIRST_DUE})"
 
 
 def next_due_statement(workflow_ids: Collection[str]) -> Statement:

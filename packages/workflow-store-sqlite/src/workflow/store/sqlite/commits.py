@@ -31,8 +31,9 @@ __all__ = ["commit_result", "commit_statements"]
 
 _GUARD = "run_id = ? AND fence = ? AND log_length = ? AND status = 'running'"
 
+# The index spares a run that has had thousands of mails the reading of what it has consumed.
 _CONSUME = f"""
-UPDATE workflow_mail SET payload = NULL
+UPDATE workflow_mail INDEXED BY workflow_mail_unread SET payload = NULL
 WHERE run_id = ? AND payload IS NOT NULL AND seq IN (SELECT value FROM json_each(?))
   AND EXISTS (SELECT 1 FROM workflow_runs WHERE {_GUARD})
 """

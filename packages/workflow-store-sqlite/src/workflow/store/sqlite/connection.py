@@ -98,14 +98,19 @@ def is_unusable(error: BaseException) -> bool:
 
 
 def sqlite_error(error: Exception, database: Database) -> WorkflowError:
-    """What to raise for an error of sqlite3: nothing of the batch was written."""
+    """What to raise for an error of sqlite3, with that error as its cause: nothing of the batch was written."""
     if isinstance(error, WorkflowError):
         return error
     if isinstance(error, UnicodeEncodeError):
-        return PayloadError(f"A text with a lone surrogate can't be stored: {error}. Nothing was written.")
-    if isinstance(error, OverflowError) or _code(error) == _TOOBIG:
-        return PayloadError(f"A value is too large for SQLite: {error}. Nothing was written.")
-    return StoreError(f"{database.where} {_explanation(error, database)}")
+        ours: WorkflowError = PayloadError(
+            f"A text with a lone surrogate can't be stored: {error}. Nothing was written."
+        )
+    elif isinstance(error, OverflowError) or _code(error) == _TOOBIG:
+        ours = PayloadError(f"A value is too large for SQLite: {error}. Nothing was written.")
+    else:
+        ours = StoreError(f"{database.where} {_explanation(error, database)}")
+    ours.__cause__ = error
+    return ours
 
 
 def _explanation(error: Exception, database: Database) -> str:

@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeAlias
 __all__ = ["Batch", "Executor", "Row", "SqlValue", "Statement"]
 
 SqlValue: TypeAlias = str | int | None
-"""What is bound: text, integers below 2**53 (written to typed columns, or cast), NULL. Never floats or bytes."""
+"""What is bound: text, NULL, and integers below 2**53, written to or compared with typed columns, so that a door may
+bind them as REAL. Never floats or bytes. No answer holds a larger integer either."""
 
 Statement: TypeAlias = tuple[str, Sequence[SqlValue]]
 """SQL with plain `?` placeholders, at most 100 of them, and what is bound to them."""

@@ -125,12 +125,17 @@ class Lane:
         return thread
 
     def _serve(self) -> None:
+        while self._serve_group():
+            pass
+        self._end()
+
+    def _serve_group(self) -> bool:
+        """One turn. Between turns nothing here refers to a batch, an error or a loop of the past."""
         group = self._take()
-        while group:
+        if group:
             self._settle(group)
             _answer(group)
-            group = self._take()
-        self._end()
+        return bool(group)
 
     def _end(self) -> None:
         with self._in_use:
@@ -171,7 +176,7 @@ class Lane:
                 self._transact(self._connection, group)
             except Exception as error:
                 self._recover(error)
-                return error
+                return error.with_traceback(None)  # whose frames hold the jobs, which hold the error
         return None
 
     def _transact(self, connection: sqlite3.Connection, group: list[Job]) -> None:
@@ -198,7 +203,6 @@ class Lane:
                 self._settle([job])
         else:
             group[0].error = sqlite_error(error, self.database)
-            group[0].error.__cause__ = error
 
 
 class WritingLane(Lane):

@@ -37,7 +37,7 @@ def list_statement(query: RunFilter) -> Statement:
         values += bound
     sql = (
         f"SELECT {RUN_COLUMNS} FROM workflow_runs INDEXED BY {index} WHERE {' AND '.join(terms)} "
-        "ORDER BY created_at DESC, run_id DESC LIMIT ?"
+        "ORDER BY workflow_runs.created_at DESC, run_id DESC LIMIT ?"
     )
     return sql, (*values, query.limit)
 

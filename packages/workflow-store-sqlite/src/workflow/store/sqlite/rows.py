@@ -20,6 +20,7 @@ __all__ = [
     "from_micros",
     "held_list",
     "id_list",
+    "instant_column",
     "log_records",
     "mail_key",
     "mail_of",
@@ -30,37 +31,54 @@ __all__ = [
     "waits_text",
 ]
 
+
+def instant_column(name: str, value: str = "") -> str:
+    """The SQL that reads an instant, as digits: as a number it would be rounded where numbers are JavaScript's.
+
+    A statement that orders by this column has to qualify its name, or else it orders by the digits.
+    """
+    return f"CAST({value or name} AS TEXT) AS {name}"
+
+
+_INSTANT_COLUMNS = ", ".join(
+    instant_column(name) for name in ("created_at", "updated_at", "due_at", "started_at", "completed_at")
+)
 RUN_COLUMNS = (
-    "run_id, workflow_id, workflow_version, status, input, created_at, updated_at, due_at, started_at, completed_at, "
+    f"run_id, workflow_id, workflow_version, status, input, {_INSTANT_COLUMNS}, "
     "output, error, waits, state, fence, owner, log_length, mail_count, recoveries"
 )
 """In the order of the fields of `RunRecord`."""
 _INSTANTS = range(5, 10)
 _WAITS = 12
 
-MAIL_COLUMNS = "kind, id, name, payload, seq, sent_at"
+MAIL_COLUMNS = f"kind, id, name, payload, seq, {instant_column('sent_at')}"
 """In the order of the fields of `Mail`."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EXACT = 2**53
 _NO_WAITS = "[]"
 
 
-def micros(at: datetime) -> int:
-    """Microseconds since 1970-01-01 UTC, exactly. `at` is aware."""
+def micros(at: datetime) -> int | str:
+    """An instant as it is bound: microseconds since 1970-01-01 UTC, exactly. `at` is aware.
+
+    Beyond 2**53, from the year 2255, it is text: an INTEGER column takes and compares that as the number it is.
+    """
     since = at - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    count = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return count if -_EXACT < count < _EXACT else str(count)
 
 
-def maybe_micros(at: datetime | None) -> int | None:
+def maybe_micros(at: datetime | None) -> int | str | None:
     return None if at is None else micros(at)
 
 
-def from_micros(value: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=value)
+def from_micros(value: int | str) -> datetime:
+    return _EPOCH + timedelta(microseconds=int(value))
 
 
-def _instant(value: int | None) -> datetime | None:
-    return None if value is None else _EPOCH + timedelta(microseconds=value)
+def _instant(value: int | str | None) -> datetime | None:
+    return None if value is None else from_micros(value)
 
 
 def run_record(row: Row) -> RunRecord:
