@@ -1,4 +1,4 @@
-"""`PostgresStore`: runs in PostgreSQL, for many processes and machines, through SQLAlchemy 2 and asyncpg or psycopg 3."""
+"""`PostgresStore`: runs in PostgreSQL, for many processes, through SQLAlchemy 2 and asyncpg or psycopg 3."""
 
 from .alembic import alembic_include_name
 from .drivers import StoreUnavailableError

@@ -15,8 +15,8 @@ IncludeName = Callable[[str | None, str, Mapping[str, Any]], bool]
 def alembic_include_name(*, schema: str = "public", then: IncludeName | None = None) -> IncludeName:
     """For `context.configure(include_name=...)`: everything but the store's tables, as far as `then` includes it too.
 
-    A name is looked at before its table is, so autogenerate neither mirrors our tables nor wants to drop them. `schema` is
-    where the store is; Alembic calls the connection's default schema None, which is taken for `public`.
+    A name is looked at before its table is, so autogenerate neither mirrors our tables nor wants to drop them.
+    `schema` is where the store is; Alembic calls the connection's default schema None, which is taken for `public`.
     """
 
     def include(name: str | None, type_: str, parents: Mapping[str, Any]) -> bool:

@@ -26,7 +26,7 @@ __all__ = [
 
 
 class StoreUnavailableError(StoreError, ConnectionError):
-    """The database can't be reached, or went away, for longer than the store tries. What was asked may have happened."""
+    """The database can't be reached for longer than the store tries. What was asked for may have happened."""
 
     code = "store_unavailable"
 

@@ -45,9 +45,9 @@ def engine_for(url: str | URL, **options: Any) -> AsyncEngine:
 def pooler_engine(url: str | URL, **options: Any) -> AsyncEngine:
     """An engine for a server behind a pooler in transaction mode, such as PgBouncer, Supavisor or Neon's.
 
-    There, each transaction may meet another server process, so nothing may be prepared for later: no statement cache, and
-    no pool on this side, as the pooler is one. psycopg then still needs one round trip for a statement; asyncpg needs a
-    transaction around each, which makes four of it. Prefer `postgresql+psycopg://` behind a pooler.
+    There, each transaction may meet another server process, so nothing may be prepared for later: no statement cache,
+    and no pool on this side, as the pooler is one. psycopg then still needs one round trip for a statement; asyncpg
+    needs a transaction around each, which makes four of it. Prefer `postgresql+psycopg://` behind a pooler.
     """
     parsed = engine_url(url)
     connect: dict[str, Any] = {"prepare_threshold": None}

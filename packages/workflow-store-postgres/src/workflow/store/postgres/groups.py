@@ -1,8 +1,8 @@
 """Group commit: what different runs want to write at the same time is written in one transaction.
 
-A commit costs a sync of the server's disk and a round trip. Both cost the same for one run as for three hundred, so what
-waits while another group is being written goes out together next. Nothing is ever delayed to make a group larger: who
-finds a free writer is written at once.
+A commit costs a sync of the server's disk and a round trip. Both cost the same for one run as for three hundred, so
+what waits while another group is being written goes out together next. Nothing is ever delayed to make a group larger:
+who finds a free writer is written at once.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Group(Generic[Item, Answer]):
     """Collects items and has them written, at most `limit` of them and about `characters` in one statement.
 
     `write` answers for each item, in their order: with an answer, with the error that is this item's alone, or with
-    `Again`. What it raises is every item's, except for a value that Postgres can't hold: then each is written by itself,
-    and the error is the culprit's.
+    `Again`. What it raises is every item's, except for a value that Postgres can't hold: then each is written by
+    itself, and the error is the culprit's.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Group(Generic[Item, Answer]):
 
     async def drain(self) -> None:
         """Wait until nothing is under way."""
-        while self._waiting or self._tasks or self._paused:
+        while self._waiting or self._tasks or self._paused:  # noqa: ASYNC110 - an event would cost every item
             await asyncio.sleep(0 if self._waiting else _FIRST_PAUSE)
 
     def _enqueue(self, waiting: _Waiting[Item, Answer]) -> None:

@@ -3,11 +3,11 @@
 The files use psql's notation for the schema's name, `:"schema"`, so a database administrator can run them without this
 package: `python -m workflow.store.postgres migrate --sql | psql`.
 
-A process checks the schema, and never changes it unless it is told to `migrate`. An old and a new version of this package
-may run side by side while a system is deployed: a migration that only adds (a table, a nullable column, an index) leaves
-`works_from` as it was, and what runs goes on; the new version needs the new schema, so migrate first, then deploy. One
-that takes something away comes a release later, when nothing uses it any more, and raises `works_from` to the version
-that stopped using it: older processes then refuse to work, with a message, instead of failing in the middle.
+A process checks the schema, and never changes it unless it is told to `migrate`. An old and a new version of this
+package may run side by side while a system is deployed: a migration that only adds (a table, a nullable column, an
+index) leaves `works_from` as it was, and what runs goes on; the new version needs the new schema, so migrate first, and
+deploy then. One that takes something away comes a release later, when nothing uses it any more, and raises `works_from`
+to the version that stopped using it: older processes then refuse to work, with a message, and don't fail in the middle.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ async def read_state(driver: Driver, schema: str) -> SchemaState:
 async def apply(driver: Driver, schema: str, *, timeout: float) -> list[Migration]:
     """Apply what is missing, in one transaction, and answer what that was.
 
-    Under an advisory lock of this database and schema: of two processes one works and the other then finds nothing to do.
-    It belongs to the transaction, so it is gone with it, whatever happens, also behind a pooler.
+    Under an advisory lock of this database and schema: of two processes one works and the other then finds nothing to
+    do. It belongs to the transaction, so it is gone with it, whatever happens, also behind a pooler.
     """
     await driver.script("BEGIN")
     # Tables may be in use: rather give up than queue behind a long transaction, with all others behind us.
@@ -135,8 +135,8 @@ async def _lock(driver: Driver, schema: str, timeout: float) -> None:
         if getattr(error, "sqlstate", None) != "55P03":
             raise
         raise StoreError(
-            f"Another process has been migrating schema {schema!r} for more than {timeout:g} s. Nothing was changed here; "
-            "look at pg_stat_activity and pg_locks, then migrate again."
+            f"Another process has been migrating schema {schema!r} for more than {timeout:g} s. Nothing was changed "
+            "here; look at pg_stat_activity and pg_locks, then migrate again."
         ) from error
 
 

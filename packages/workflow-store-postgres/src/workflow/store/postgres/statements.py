@@ -390,8 +390,8 @@ def _coalesced(first: str, second: str) -> str:
 def _deliver(*, many: bool) -> str:
     """Mail for different runs. For each: whether the row was found and locked, and what became of the mail.
 
-    Whether it is a duplicate is decided by the primary key, under the lock on the run: a conflict is seen even where the
-    snapshot does not show the other mail yet.
+    Whether it is a duplicate is decided by the primary key, under the lock on the run: a conflict is seen even where
+    the snapshot does not show the other mail yet.
     """
     return f"""
 WITH asked AS MATERIALIZED ({_asked(_SENT, many=many)}),

@@ -46,7 +46,7 @@ _PAUSES = (0.002, 0.005, 0.01, 0.02, 0.05)
 
 
 class PostgresStore(ExecutionStore):
-    """Keeps runs in PostgreSQL, for any number of processes and machines. Made once, it may be used from any event loop.
+    """Keeps runs in PostgreSQL, for any number of processes and machines. It may be used from any event loop.
 
     Give it the app's `AsyncEngine` (asyncpg, or psycopg 3), which stays the app's to dispose of, or a URL. `schema` is
     where its tables are; `migrate()` or `python -m workflow.store.postgres migrate` makes them, nothing else ever does.

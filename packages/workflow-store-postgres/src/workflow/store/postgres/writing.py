@@ -1,4 +1,4 @@
-"""What is written in groups: creations, commits, deliveries. Each `write_*` is one statement, and a look where needed."""
+"""What is written in groups: creations, commits, deliveries. Each is one statement, and a look where needed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workflow.core.records import (
     RunRecord,
 )
 
-from .commits import answer_from_row, append_args, commit_args, is_append, news, outcome_of
+from .commits import answer_from_row, append_args, commit_args, is_append, outcome_of
 from .connector import Connector
 from .groups import Again, Group
 from .rows import Row, encode, log_from_arrays, mail_from_arrays, maybe_utc, run_record
