@@ -275,6 +275,7 @@ def play(scenario: Coroutine[Any, Any, T]) -> T:
 
 async def _alone(scenario: Coroutine[Any, Any, T]) -> T:
     result = await scenario
+    await settle()
     left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     assert not left, left
     return result

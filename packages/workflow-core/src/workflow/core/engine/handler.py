@@ -17,7 +17,7 @@ logger = logging.getLogger("workflow.core")
 
 _PATIENCE = 100
 _undying: list[Any] = []
-"""Coroutines that can't be ended, because they catch everything and wait again. Kept, so that the garbage collector
+"""What can't be ended, because it catches everything and waits again. Kept, so that the garbage collector
 doesn't try it once more."""
 
 
@@ -51,23 +51,23 @@ class HandlerTask:
         that `except Exception` sees. Nothing it does any more counts: primitives called now never come back.
         """
         self._session.closing = True
+        ended: list[DurableTask] = []
         with stepping(self._loop):
-            self._loop.drop_ready()
-            for task in reversed(self._loop.tasks):
-                if not task.done():
-                    _end_task(task)
-            for generator in self._loop.generators:
-                if generator.ag_frame is not None:
-                    _end_coroutine(_closing(generator))
-            self._loop.drop_ready()
-        self._report_unseen()
-        self._loop.tasks.clear()
-        self._loop.generators.clear()
+            for _ in range(_PATIENCE):  # cleaning up may create tasks, which are ended too
+                self._loop.drop_ready()
+                tasks, generators = self._loop.disown()
+                if not tasks and not generators:
+                    break
+                _end_all(tasks, generators)
+                ended += tasks
+            else:
+                _give_up(self._loop.disown())
+        self._report_unseen(ended)
 
-    def _report_unseen(self) -> None:
+    def _report_unseen(self, tasks: list[DurableTask]) -> None:
         """Log the errors of branches that nobody awaited, once the run has ended; forget them when it only pauses."""
         ended = self.main.done()
-        for task in self._loop.tasks:
+        for task in tasks:
             if task is self.main or not task.done() or not getattr(task, "_log_traceback", False):
                 continue
             error = None if task.cancelled() else task.exception()
@@ -80,9 +80,14 @@ class HandlerTask:
                 )
 
 
-def _end_task(task: DurableTask) -> None:
-    task._log_destroy_pending = False  # type: ignore[attr-defined] - it stays pending on purpose
-    _end_coroutine(task.get_coro())
+def _end_all(tasks: list[DurableTask], generators: list[AsyncGenerator[Any, Any]]) -> None:
+    """The newest first: what is waited for ends after what waits for it."""
+    for task in reversed(tasks):
+        if not task.done():
+            task._log_destroy_pending = False  # type: ignore[attr-defined] - it stays pending on purpose
+            _end_coroutine(task.get_coro())
+    for generator in generators:
+        _end_generator(generator)
 
 
 def _end_coroutine(coroutine: Any) -> None:
@@ -92,22 +97,41 @@ def _end_coroutine(coroutine: Any) -> None:
             coroutine.throw(Suspension())
         except (Suspension, StopIteration, GeneratorExit):
             return
-        except RuntimeError as error:
-            if "already executing" in str(error) or "already running" in str(error):
-                break
-            logger.debug("While a handler was torn down: %r", error, exc_info=error)
-            return
         except BaseException as error:
             # Its own cleanup failed; the run pauses all the same.
             logger.debug("While a handler was torn down: %r", error, exc_info=error)
             return
-    _undying.append(coroutine)
-    logger.error("A workflow handler catches BaseException in a loop and can't be torn down: %r. %s", coroutine, Suspension())
+    _give_up(coroutine)
 
 
-async def _closing(generator: AsyncGenerator[Any, Any]) -> None:
+def _end_generator(generator: Any) -> None:
+    """As `_end_coroutine`, for an async generator that somebody has begun to iterate."""
+    if generator.ag_frame is None:
+        return
+    closing = _closing(generator)
     try:
-        await generator.athrow(Suspension())
-    except (Suspension, StopAsyncIteration):
-        pass
+        closing.send(None)
+    except StopIteration:
+        return
+    _end_coroutine(closing)
 
+
+async def _closing(generator: Any) -> None:
+    for _ in range(_PATIENCE):  # it may swallow the suspension and yield once more
+        if generator.ag_frame is None:
+            return
+        try:
+            await generator.athrow(Suspension())
+        except (Suspension, StopAsyncIteration, GeneratorExit):
+            continue
+        except BaseException as error:
+            logger.debug("While a handler was torn down: %r", error, exc_info=error)
+            if generator.ag_running:
+                break
+    if generator.ag_frame is not None:
+        _give_up(generator)
+
+
+def _give_up(what: Any) -> None:
+    _undying.append(what)
+    logger.error("A workflow handler catches BaseException in a loop and can't be torn down: %r. %s", what, Suspension())

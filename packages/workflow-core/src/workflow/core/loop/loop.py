@@ -68,6 +68,12 @@ class DurableLoop(asyncio.AbstractEventLoop):
         """Forget what is ready to run: the handler is being torn down."""
         self._ready.clear()
 
+    def disown(self) -> tuple[list[DurableTask], list[AsyncGenerator[Any, Any]]]:
+        """Hand over every task and async generator, for the engine to end them. New ones are owned as before."""
+        tasks, self.tasks = self.tasks, []
+        generators, self.generators = self.generators, []
+        return tasks, generators
+
     def adopt_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Keep an async generator alive until the end: its `finally` must not run whenever garbage is collected."""
         self.generators.append(generator)
