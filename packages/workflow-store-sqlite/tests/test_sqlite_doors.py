@@ -66,5 +66,7 @@ class NarrowStore(SqlExecutionStore):
 class TestNarrowStore(ExecutionStoreSuite):
     """The whole contract holds within D1's limits."""
 
+    model_examples = 10
+
     def make_store(self, tmp_path: Path) -> NarrowStore:
         return NarrowStore()

@@ -208,11 +208,10 @@ from datetime import UTC, datetime
 from workflow.core.errors import StoreError
 from workflow.core.records import NewRun
 from workflow.store.sqlite import SQLiteStore
-from workflow.store.sqlite.schema import migrations
-store = SQLiteStore({path!r})
-migrations(), asyncio.run(asyncio.sleep(0))  # the modules behind these may be out of the other user's reach
-os.seteuid(65534)
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
+asyncio.run(SQLiteStore({path!r} + ".warm").migrate())  # imports what may be out of the other user's reach
+store = SQLiteStore({path!r})
+os.seteuid(65534)
 try:
     asyncio.run(store.create_run(NewRun("other", "w", None, "{{}}", NOW), lease=None, now=NOW))
 except StoreError as error:

@@ -23,5 +23,7 @@ class TestSQLiteStore(ExecutionStoreSuite):
 class TestSQLiteStoreInMemory(ExecutionStoreSuite):
     """A store in memory keeps the contract too, as far as one process goes."""
 
+    model_examples = 5  # the file has had more of them
+
     def make_store(self, tmp_path: Path) -> SQLiteStore:
         return SQLiteStore(":memory:")
