@@ -27,7 +27,7 @@ __all__ = ["Budget", "Driver", "new_owner"]
 
 logger = logging.getLogger("workflow.runtime")
 
-_LONGEST_MARGIN = 1.0
+_LONGEST_MARGIN = timedelta(seconds=1)
 
 
 def new_owner(name: str = "worker") -> str:
@@ -44,12 +44,11 @@ class Budget:
     margin: timedelta = timedelta(0)
 
     @classmethod
-    def of(cls, clock: Clock, max_duration: float | None) -> Budget:
+    def of(cls, clock: Clock, max_duration: timedelta | None) -> Budget:
         """The margin is a tenth of the budget, at most a second: time to commit and answer."""
         if max_duration is None:
             return cls(clock)
-        margin = timedelta(seconds=min(max_duration / 10, _LONGEST_MARGIN))
-        return cls(clock, clock.now() + timedelta(seconds=max_duration), margin)
+        return cls(clock, clock.now() + max_duration, min(max_duration / 10, _LONGEST_MARGIN))
 
     @property
     def spent(self) -> bool:
@@ -192,5 +191,3 @@ def _value(type_: Any, text: str | None) -> Any:
         return type_.decode(text, "value")
     except PayloadError:
         return payload_type(Any).decode(text, "value")
-
-

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 from uuid import uuid4
 
 from workflow.core import InvalidArgumentError, Workflow
-from workflow.core.arguments import Duration, aware, identifier, seconds
+from workflow.core.arguments import Duration, aware, identifier
 from workflow.core.clock import Clock, OffsetClock, SystemClock
 from workflow.core.deliveries import approval_mail, cancel_mail, signal_mail
 from workflow.core.events import Event
@@ -26,6 +26,7 @@ from .publishing import Publisher
 from .reading import Reader
 from .registry import Registration, Registry
 from .results import Run, RunKind, RunPage, RunResult, SweepResult
+from .spans import count, span
 from .sweeping import Sweep
 
 __all__ = ["WorkflowRuntime"]
@@ -64,27 +65,25 @@ class WorkflowRuntime:
         max_recoveries: int = 10,
         owner: str | None = None,
     ) -> None:
-        if concurrency < 1:
-            raise InvalidArgumentError(f"concurrency must be at least 1, not {concurrency}.")
-        length = seconds(lease, "lease")
-        if length <= 0:
+        length = span(lease, "lease")
+        if not length:
             raise InvalidArgumentError("lease must be longer than nothing.")
         self.store: ExecutionStore = store if codec is None else CodecStore(store, codec)
         self.clock: Clock = clock or SystemClock()
         self.owner = owner or new_owner()
-        self._concurrency = concurrency
+        self._concurrency = count(concurrency, "concurrency", least=1)
         self._registry = Registry(workflows)
         self._publisher = Publisher(publish)
         self._telemetry: Telemetry | None = None if telemetry else NO_TELEMETRY
-        self._keeper = LeaseKeeper(self.store, self.clock, timedelta(seconds=length))
+        self._keeper = LeaseKeeper(self.store, self.clock, length)
         self._driver = Driver(
             self.store,
             self._registry,
             self._publisher,
             self._keeper,
             self._find_telemetry,
-            timedelta(seconds=length),
-            max_recoveries,
+            length,
+            count(max_recoveries, "max_recoveries"),
         )
         self._reader = Reader(self.store, self._driver, self._publisher)
 
@@ -163,7 +162,7 @@ class WorkflowRuntime:
         run_id = identifier(run_id, "run_id") if run_id is not None else f"{definition.id}:{uuid4()}"
         budget = self._budget(now, max_duration)
         at = budget.clock.now()
-        due_at = at if delay is None else at + timedelta(seconds=seconds(delay, "delay"))
+        due_at = at if delay is None else at + span(delay, "delay")
         new = NewRun(run_id, definition.id, definition.version, self._input_text(definition, input, run_id), due_at)
         lease = self._driver.lease(self.owner, at) if drive and delay is None else None
         created = await self.store.create_run(new, lease=lease, now=at)
@@ -353,7 +352,7 @@ class WorkflowRuntime:
 
     def _budget(self, now: datetime | None, max_duration: float | None) -> Budget:
         clock = self.clock if now is None else OffsetClock(self.clock, aware(now, "now"))
-        return Budget.of(clock, None if max_duration is None else seconds(max_duration, "max_duration"))
+        return Budget.of(clock, None if max_duration is None else span(max_duration, "max_duration"))
 
     def _find_telemetry(self) -> Telemetry:
         if self._telemetry is None:
