@@ -35,7 +35,7 @@ def assert_pauses_and_goes_on(workflow: Workflow[Any, Any], seen: list[str], tra
         await world.signal("go", "payload")
         outcome = await world.drive()
         assert (outcome.kind, outcome.error) == ("completed", None)
-        assert SEEN == seen
+        assert seen == SEEN
         assert paused == trace
 
     play(scenario())
@@ -60,7 +60,7 @@ def test_except_exception_does_not_see_a_pause() -> None:
 
 @pytest.mark.parametrize("bare", [True, False])
 def test_swallowed_pause_is_still_a_pause(bare: bool) -> None:
-    """A bare `except` and `except BaseException` that swallow the suspension can't make a result of it, nor start steps."""
+    """A bare `except` and `except BaseException` can't make a result of the suspension, nor start steps."""
 
     @create_workflow(id="w")
     async def w(ctx: Context) -> str:

@@ -35,6 +35,8 @@ from .session import Session
 __all__ = ["Applier"]
 
 _NULL = Json("null")
+_NOTES = (StepStarted, StepRetrying, TimerStarted, SignalAwaited, ApprovalRequested, NowRecorded, UuidRecorded)
+"""What only says that something was asked for, or what was found: it may stand behind the handler's last move."""
 
 
 class Applier:
@@ -59,6 +61,10 @@ class Applier:
             UuidRecorded: self._value_recorded,
             CancelRequested: self._cancel_requested,
         }
+
+    def moves(self, event: Event) -> bool:
+        """Whether the event would let the handler go on: one that has ended has no such event after its last."""
+        return not isinstance(event, _NOTES)
 
     def apply(self, event: Event) -> bool:
         """Apply an event of the log.

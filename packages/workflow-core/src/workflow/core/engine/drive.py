@@ -73,6 +73,9 @@ class Drive:
         self._state: StateTracker | None = None
         self._interruption: BaseException | None = None
         self._lost = False
+        self._news = False
+        self._releasing: Ledger | None = None
+        """What puts the run back, where the session's own ledger must not be written."""
 
     @property
     def run_id(self) -> str:
@@ -89,6 +92,7 @@ class Drive:
 
     def tell_news(self) -> None:
         """Mail has arrived in the store: look at it soon. May be called at any time, on the drive's event loop."""
+        self._news = True
         if self._live is not None:
             self._live.tell_news()
 
@@ -191,11 +195,15 @@ class Drive:
         live = self._live = Live(session, handler, applier, self._state)
         if self._lost:
             live.tell_lost()
+        if self._news:
+            live.tell_news()
         try:
             replay(session, handler, applier)
             await live.run()
         except BaseException as error:
             self._interruption = error
+            if isinstance(error, asyncio.CancelledError):
+                live.take_completed()
             raise
         finally:
             handler.tear_down()
@@ -310,8 +318,8 @@ class Drive:
         """Release the run with nothing but the reason written."""
         info = ErrorInfo.of(error)
         transition = replace(transition, error=info.model_dump_json())
-        ledger = Ledger(self._run, self._environment, None)
-        released, mail = await ledger.commit(transition)
+        ledger = self._releasing = Ledger(self._run, self._environment, None)
+        released, _ = await ledger.commit(transition)
         if not released:  # mail came meanwhile: whoever can go on with the run will find it
             await ledger.commit(replace(transition, status="queued"))
         self._session = None  # what it appended in vain is not part of the outcome
@@ -322,13 +330,13 @@ class Drive:
 
     async def _hand_back(self) -> None:
         """The host wants this drive to end: keep what is done, and let somebody else go on at once."""
-        if self._session is None or (self._live is not None and self._live.released is not None) or self._lost:
+        ledger = self._releasing or (self._session.ledger if self._session is not None else None)
+        if ledger is None or self._lost or (self._live is not None and self._live.released is not None):
             return
         with suppress(Exception):
-            if self._live is not None:
-                self._live.record_completed()
-            ledger = self._ledger
-            await ledger.commit(Transition("queued", ledger.now(), None, recoveries=None))
+            # What was on its way when the host cancelled is finished first: it may be the end of the run.
+            if not await ledger.repeat_unanswered():
+                await ledger.commit(Transition("queued", ledger.now(), None, recoveries=None))
 
     # Parts
 

@@ -41,6 +41,7 @@ class Ledger:
         self._records: list[LogRecord] = []
         self._consumed: list[int] = []
         self._outbox: list[Event] = []
+        self._unanswered: Commit | None = None
         self._latest = last_event_at or run.started_at or run.created_at
 
     @property
@@ -81,23 +82,36 @@ class Ledger:
     async def commit(self, transition: Transition | None = None, state: str | None = None) -> tuple[bool, tuple[Mail, ...]]:
         """Write everything pending in one atomic commit: whether the run was released, and the news."""
         now = self.now()
-        records = tuple(self._records)
-        commit = Commit(
+        self._unanswered = Commit(
             run_id=self.run_id,
             fence=self.fence,
             expected_index=self._committed_index,
             now=now,
             lease=self._environment.new_lease(now),
-            records=records,
+            records=tuple(self._records),
             consumed=tuple(self._consumed),
             seen_mail=self.seen_mail,
             state=state,
             transition=transition,
         )
+        return await self._send(self._unanswered)
+
+    async def repeat_unanswered(self) -> bool:
+        """Send the commit again whose answer was not waited for, if there is one: whether it has released the run.
+
+        It may have been applied or not. Now it is, once: that is what a store promises of a commit that is repeated.
+        """
+        if self._unanswered is None:
+            return False
+        released, _ = await self._send(self._unanswered)
+        return released
+
+    async def _send(self, commit: Commit) -> tuple[bool, tuple[Mail, ...]]:
         answer = await self._environment.store.commit(commit)
-        self._committed_index = self.next_index
-        self._records.clear()
-        self._consumed.clear()
+        self._unanswered = None
+        self._committed_index += len(commit.records)
+        del self._records[: len(commit.records)]
+        del self._consumed[: len(commit.consumed)]
         if answer.mail:
             self.seen_mail = max(self.seen_mail, answer.mail[-1].seq)
         await self.publish()

@@ -65,6 +65,10 @@ class Live:
         """Steps that no attempt is under way of: fresh ones, and those in a backoff."""
         self._news = False
         self._lost = False
+        self._spent = False
+        """The budget is over: nothing new starts."""
+        self._overtime = False
+        """Steps were started although the budget was over, because the drive had got nowhere without them."""
         self.released: Transition | None = None
         """How the run was released, once it is."""
 
@@ -102,15 +106,19 @@ class Live:
         """End what is under way. What has ended by then is in the log of the next commit; the rest is tried again."""
         await self._steps.stop()
 
-    def record_completed(self) -> None:
-        """Append how attempts have ended, without applying it: for a drive that won't go on."""
-        while self._steps.completed:
-            completion = self._steps.completed.popleft()
-            operation = completion.attempt.operation
-            if operation.future.done() or isinstance(completion.error, asyncio.CancelledError):
-                continue
-            if completion.error is None:
-                self._append_finished(completion)
+    def take_completed(self) -> None:
+        """Append how attempts have ended by now, for a drive that is about to be left.
+
+        Each is applied as well: the first one may make the handler abandon the others, whose results are no longer
+        part of its history then.
+        """
+        try:
+            while self._steps.completed and not self._handler.done:
+                completion = self._steps.completed.popleft()
+                if not isinstance(completion.error, asyncio.CancelledError):
+                    self._complete(completion)
+        except Exception as error:
+            logger.debug("While a drive was left: %r", error, exc_info=error)
 
     # What has happened
 
@@ -210,6 +218,7 @@ class Live:
         operation = completion.attempt.operation
         if operation.future.done():
             return
+        self._overtime = False
         if completion.error is not None:
             self._failed(operation, completion.error)
             return
@@ -255,7 +264,7 @@ class Live:
         now = self._ledger.now()
         self._waiting = [operation for operation in self._waiting if not operation.future.done()]
         ready = [step for step in self._waiting if step.retry_at is None or step.retry_at <= now]
-        stopping = self._session.yielding or (bool(ready) and self._nearly_spent(now))
+        stopping = self._session.yielding or self._spent or (bool(ready) and self._nearly_spent(now))
         if ready and not stopping:
             await self._start_steps(ready, now)
         elif self._steps.running or self._steps.cut_off:
@@ -272,13 +281,15 @@ class Live:
         recorded = [step for step in ready if step.retry.record_start]
         if self._steps.cut_off:
             # What was cancelled may still be undoing its work: nothing new starts beside it.
-            await self._steps.settle_cut_off()
+            await self._wait_for_steps(now)
             return
         for step in recorded:
             self._ledger.append(StepStarted(**self._ledger.head(), id=step.id, attempt=step.attempt + 1))
         if self._ledger.pending and await self._commit() and not recorded:
             return
         started = {step.id for step in ready}
+        now = self._ledger.now()
+        self._overtime = self._environment.deadline is not None and self._environment.deadline <= now
         self._waiting = [step for step in self._waiting if step.id not in started]
         for step in ready:
             if not step.retry.record_start:
@@ -295,18 +306,22 @@ class Live:
         if self._ledger.pending and await self._commit():
             return
         deadline = self._environment.deadline
-        if deadline is not None and deadline <= now:
-            await self._run_out_of_time()
+        if deadline is not None and deadline <= now and not self._overtime and not self._spent:
+            # The host's budget is over with steps under way: they are cancelled, and tried again in another drive.
+            self._spent = True
+            await self._steps.stop()
             return
         self._steps.time_out(now)
-        times = [self._session.timers.next_at(), self._steps.next_timeout(), deadline, self._next_retry()]
-        await self._wait(min((at for at in times if at is not None), default=None), busy=True)
+        await self._wait(self._next_look(now), busy=True)
 
-    async def _run_out_of_time(self) -> None:
-        """The host's budget is over with steps under way: they are cancelled, and tried again in another drive."""
-        await self._steps.stop()
-        self.record_completed()
-        await self._release(Transition("queued", self._ledger.now()))
+    def _next_look(self, now: datetime) -> datetime | None:
+        """When there is something to do even if no step ends. What is due and held back by now does not count."""
+        times = [self._steps.next_timeout()]
+        if not self._session.yielding:
+            times.append(self._session.timers.next_at())
+        later = [self._environment.deadline, *(step.retry_at for step in self._waiting)]
+        times += [at for at in later if at is not None and at > now]
+        return min((at for at in times if at is not None), default=None)
 
     async def _wait_in_place(self, retry_at: datetime) -> None:
         if self._ledger.pending and await self._commit():

@@ -108,8 +108,12 @@ class StepRunner:
             self._take_result(completion, result)
         except asyncio.CancelledError as error:
             completion.error = self._timeout_error(attempt) if attempt.timed_out else error
-        except Exception as error:
+        except BaseException as error:
+            # Whatever it is (even `sys.exit()`), it ends this step and not the host; nobody would wait for its end else.
             completion.error = error
+            if isinstance(error, KeyboardInterrupt):
+                self._ended(completion)
+                raise
         self._ended(completion)
 
     def _take_result(self, completion: Completion, result: Any) -> None:
