@@ -86,7 +86,7 @@ class Applier:
     # Steps
 
     def _step(self, event: StepStarted | StepRetrying | StepFinished | StepFailed) -> StepOperation:
-        operation = self._expect(event.id, "step", f"{event.type} of step {event.id!r} at index {event.index}")
+        operation = self._expect(event.id, "step", event)
         assert isinstance(operation, StepOperation)
         return operation
 
@@ -104,9 +104,12 @@ class Applier:
     def _step_finished(self, event: StepFinished) -> bool:
         operation = self._step(event)
         text = (event.result or _NULL).text
-        value = operation.result_type.decode(
-            text, f"The recorded result of step {event.id!r} of run {self._session.run.run_id!r}"
-        )
+        try:
+            value = operation.result_type.decode(text, "")
+        except PayloadError as error:
+            raise PayloadError(
+                f"The recorded result of step {event.id!r} of run {self._session.run.run_id!r}{error}"
+            ) from error
         return self.finish_step(operation, value)
 
     def finish_step(self, operation: Operation, value: Any) -> bool:
@@ -128,15 +131,15 @@ class Applier:
     # Timers
 
     def _timer_started(self, event: TimerStarted) -> bool:
-        operation = self._expect(event.id, "timer", f"{event.type} {event.id!r} at index {event.index}")
+        operation = self._expect(event.id, "timer", event)
         operation.logged = True
         operation.until = event.due_at
         return False
 
     def _timer_fired(self, event: TimerFired) -> bool:
-        operation = self._expect(event.id, None, f"{event.type} {event.id!r} at index {event.index}")
+        operation = self._expect(event.id, None, event)
         if isinstance(operation, StepOperation):
-            self._expect(event.id, "timer", f"{event.type} {event.id!r} at index {event.index}")
+            self._expect(event.id, "timer", event)
         self._close(operation)
         if isinstance(operation, TimerOperation):
             operation.future.set_result(None)
@@ -152,7 +155,7 @@ class Applier:
 
     def _wait_started(self, event: SignalAwaited | ApprovalRequested) -> bool:
         kind = "signal" if isinstance(event, SignalAwaited) else "approval"
-        operation = self._expect(event.id, kind, f"{event.type} {event.id!r} at index {event.index}")
+        operation = self._expect(event.id, kind, event)
         if isinstance(event, SignalAwaited) and isinstance(operation, SignalOperation) and operation.name != event.name:
             raise NonDeterminismError(
                 f"Run {self._session.run.run_id!r} can't be replayed: its log holds a wait for {event.name!r} as "
@@ -163,7 +166,7 @@ class Applier:
         return False
 
     def _signal_resolved(self, event: SignalResolved) -> bool:
-        operation = self._expect(event.id, "signal", f"{event.type} {event.id!r} at index {event.index}")
+        operation = self._expect(event.id, "signal", event)
         assert isinstance(operation, SignalOperation)
         if operation.name != event.name:
             raise NonDeterminismError(
@@ -180,7 +183,7 @@ class Applier:
         return True
 
     def _approval_resolved(self, event: ApprovalResolved) -> bool:
-        operation = self._expect(event.id, "approval", f"{event.type} {event.id!r} at index {event.index}")
+        operation = self._expect(event.id, "approval", event)
         self._close(operation)
         operation.future.set_result(Approval.from_decision(event.id, (event.payload or _NULL).value))
         return True

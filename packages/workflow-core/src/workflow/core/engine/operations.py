@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import InvalidArgumentError, NonDeterminismError
+from ..events import Event
 from ..loop import DurableTimer
 from ..payload import PayloadType
 from ..records import Wait
@@ -170,7 +171,7 @@ class Operations:
     def kind_of(self, id: str) -> str | None:
         return self._kinds.get(id)
 
-    def expect(self, id: str, kind: str | None, what: str) -> Operation:
+    def expect(self, id: str, kind: str | None, event: Event) -> Operation:
         """The open operation that an entry of the log speaks of.
 
         Raises `NonDeterminismError` if the handler has asked for nothing, or for something else, under this id.
@@ -179,9 +180,9 @@ class Operations:
         operation = self.open.get(id)
         if operation is not None and (kind is None or operation.kind == kind):
             return operation
-        raise NonDeterminismError(self._mismatch(id, what))
+        raise NonDeterminismError(self._mismatch(id, event))
 
-    def _mismatch(self, id: str, what: str) -> str:
+    def _mismatch(self, id: str, event: Event) -> str:
         asked = self._kinds.get(id)
         if asked is None:
             waiting = ", ".join(f"{op.kind} {op.id!r}" for op in list(self.open.values())[:5]) or "nothing"
@@ -191,7 +192,11 @@ class Operations:
         else:
             found = f"the handler's {asked} {id!r} is no longer open at this point"
         return (
-            f"Run {self._run_id!r} can't be replayed: its log holds {what}, but {found}. The code has changed since, or it "
+            f"Run {self._run_id!r} can't be replayed: its log holds {_name(event)} {id!r} at index {event.index}, but {found}. The code has changed since, or it "
             "depends on something that is not recorded (time, randomness, the order of a set). Deploy code that fits the "
             "log, or give the workflow a new version and keep this one in previous_versions; the run waits unharmed."
         )
+
+
+def _name(event: Event) -> str:
+    return getattr(event, "type", type(event).__name__)

@@ -28,6 +28,8 @@ class Primitives:
 
     def __init__(self, session: Session, default_retry: Retry | None) -> None:
         self._session = session
+        self._loop = session.loop
+        self._operations = session.operations
         self._default_retry = default_retry or _ONCE
 
     # Steps
@@ -41,7 +43,8 @@ class Primitives:
         timeout: Duration | None,
         meta: dict[str, Any] | None,
     ) -> Any:
-        await self._enter("step")
+        if self._refused("step"):
+            await self._forever()
         identifier(id, "step id", reserved=True)
         if not callable(fn):
             raise InvalidArgumentError(
@@ -49,25 +52,32 @@ class Primitives:
             )
         operation = StepOperation(
             id,
-            asyncio.Future(loop=self._session.loop),
+            asyncio.Future(loop=self._loop),
             fn,
             args,
             retry or self._default_retry,
             None if timeout is None else seconds(timeout, "timeout"),
             result_type(fn, id),
-            _checked_meta(meta),
+            meta if meta is None else _checked_meta(meta),
         )
-        return await self._settle(operation)
+        self._operations.issue(operation)
+        try:
+            return await operation.future
+        except asyncio.CancelledError:
+            self._operations.abandon(operation)
+            raise
 
     # Time
 
     async def sleep(self, delay: Duration, id: str | None, meta: dict[str, Any] | None) -> None:
-        await self._enter("sleep")
+        if self._refused("sleep"):
+            await self._forever()
         until = self._session.instant(self._session.loop.now + seconds(delay, "delay"))
         await self._sleep(until, id, meta)
 
     async def sleep_until(self, when: datetime, id: str | None, meta: dict[str, Any] | None) -> None:
-        await self._enter("sleep_until")
+        if self._refused("sleep_until"):
+            await self._forever()
         await self._sleep(aware(when, "when"), id, meta)
 
     async def _sleep(self, until: datetime, id: str | None, meta: dict[str, Any] | None) -> None:
@@ -86,7 +96,8 @@ class Primitives:
         deadline: datetime | None,
         meta: dict[str, Any] | None,
     ) -> Any:
-        await self._enter("wait_for_event")
+        if self._refused("wait_for_event"):
+            await self._forever()
         identifier(name, "event name")
         held = type_ if isinstance(type_, PayloadType) else payload_type(type_)
         operation = SignalOperation(
@@ -98,7 +109,8 @@ class Primitives:
     async def approve(
         self, title: str, id: str | None, description: str | None, timeout: Duration | None, meta: dict[str, Any] | None
     ) -> Any:
-        await self._enter("approve")
+        if self._refused("approve"):
+            await self._forever()
         identifier(title, "approval title")
         operation = ApprovalOperation(
             self._id(id, "approval", title),
@@ -121,7 +133,8 @@ class Primitives:
     # Recorded values
 
     async def now(self, id: str | None) -> datetime:
-        await self._enter("now")
+        if self._refused("now"):
+            await self._forever()
         id = self._id(id, "now")
         self._session.operations.reserve(id, "now")
         known = await self._recorded(id, NowRecorded)
@@ -133,7 +146,8 @@ class Primitives:
         return known.value
 
     async def uuid(self, id: str | None) -> UUID:
-        await self._enter("uuid")
+        if self._refused("uuid"):
+            await self._forever()
         id = self._id(id, "uuid")
         self._session.operations.reserve(id, "uuid")
         known = await self._recorded(id, UuidRecorded)
@@ -181,7 +195,8 @@ class Primitives:
 
     async def yield_now(self) -> None:
         """End the drive here, unless it has not got anywhere yet: the next one passes this point without stopping."""
-        await self._enter("runtime.yield_now")
+        if self._refused("runtime.yield_now"):
+            await self._forever()
         session = self._session
         first = session.run.fence == 1 and not session.history
         if not session.replaying and (session.ledger.appended or first):
@@ -190,16 +205,15 @@ class Primitives:
 
     # Parts
 
-    async def _enter(self, name: str) -> None:
-        """Refuse calls from outside the handler; never come back to a handler that is being torn down."""
-        if events._get_running_loop() is not self._session.loop:  # type: ignore[attr-defined]
+    def _refused(self, name: str) -> bool:
+        """Refuse calls from outside the handler; true for one from a handler that is being torn down."""
+        if events._get_running_loop() is not self._loop:  # type: ignore[attr-defined]
             raise HandlerError(
                 f"ctx.{name}() was called outside the handler of run {self._session.run.run_id!r}: in a step, in middleware, "
                 "or after the drive. Durable operations belong in the handler itself; a step is one side effect, and "
                 "can't hold others."
             )
-        if self._session.closing:
-            await self._forever()
+        return self._session.closing
 
     def _id(self, id: str | None, kind: str, name: str | None = None) -> str:
         return self._session.auto_id(kind, name) if id is None else identifier(id, f"{kind} id", reserved=True)
