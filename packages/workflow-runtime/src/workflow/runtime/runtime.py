@@ -280,6 +280,7 @@ class WorkflowRuntime:
         second) is left, and drives yield then. Drives up to `concurrency` runs at once. A bad run is a bad result, never an error.
         Raises what the store raises when it can't be reached.
         """
+        count(max_scheduled_runs, "max_scheduled_runs")
         sweep = Sweep(
             self.store,
             self._registry,
@@ -287,9 +288,9 @@ class WorkflowRuntime:
             owner or self.owner,
             self._budget(now, max_duration),
             concurrency=self._concurrency,
-            max_recovered=max_recovered,
-            max_ready=max_ready,
-            max_timers=max_timers,
+            max_recovered=count(max_recovered, "max_recovered"),
+            max_ready=count(max_ready, "max_ready"),
+            max_timers=count(max_timers, "max_timers"),
             keep_events=include_events,
         )
         return await sweep.run()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 from workflow.core import ErrorInfo
-from workflow.core.records import ClaimedRun, RunStatus
+from workflow.core.records import ClaimedRun, RunRecord, RunStatus
 
 from .contract import ClaimLimits, ExecutionStore
 from .driving import Budget, Driver
@@ -49,6 +51,8 @@ class Sweep:
         self._budget = budget
         self._concurrency = concurrency
         self._left = {"recovered": max_recovered, "ready": max_ready, "timers": max_timers}
+        self._open = [part for part, left in self._left.items() if left]
+        """What there may be more of, and may be asked for. The first one is asked first where there is room for few."""
         self._keep_events = keep_events
         self._results: dict[str, list[RunResult[Any]]] = {
             "recovered": [],
@@ -57,15 +61,16 @@ class Sweep:
             "timers": [],
         }
         self._tasks: set[asyncio.Task[None]] = set()
-        self._exhausted = False
+        self._cut_short = False
+        """A limit was reached where there may be more."""
         self._out_of_time = False
 
     async def run(self) -> SweepResult:
         """Raises only what the store raises when nothing can be claimed at all; what was claimed is driven first."""
         try:
-            while await self._claim() or self._tasks:
-                if self._tasks:
-                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            while await self._fill() or self._tasks:
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                self._take_ended()
         except asyncio.CancelledError:
             for task in self._tasks:
                 task.cancel()
@@ -73,46 +78,67 @@ class Sweep:
         finally:
             if self._tasks:
                 await asyncio.wait(self._tasks)
+        self._take_ended()
         return self._result()
 
-    async def _claim(self) -> bool:
-        """Take the next batch, if there is room and time for one: whether it brought anything."""
-        free = self._concurrency - len(self._tasks)
-        if self._exhausted or free <= 0:
-            return False
-        if self._budget.spent:
-            self._out_of_time = True
-            return False
-        limits = ClaimLimits(**{part: min(free, left) for part, left in self._left.items()})
-        if not (limits.recovered or limits.ready or limits.timers):
-            return False
-        now = self._budget.clock.now()
-        claimed = await self._store.claim_due(self._ids, self._driver.lease(self._owner, now), limits=limits, now=now)
-        self._note(claimed, limits)
-        for run in claimed:
-            task = asyncio.create_task(self._drive(run), name=f"drive {run.run.run_id}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return bool(claimed)
+    def _take_ended(self) -> None:
+        for task in [task for task in self._tasks if task.done()]:
+            self._tasks.discard(task)
+            task.result()  # what a run does wrong is in its result: what is raised here is to end the process
 
-    def _note(self, claimed: Sequence[ClaimedRun], limits: ClaimLimits) -> None:
-        counts = dict.fromkeys(self._left, 0)
+    async def _fill(self) -> bool:
+        """Claim until there is no room, no time, or nothing more: whether anything is under way then."""
+        while self._open and (free := self._concurrency - len(self._tasks)) > 0:
+            if self._budget.spent:
+                self._out_of_time = True
+                break
+            await self._claim(free)
+        return bool(self._tasks)
+
+    async def _claim(self, free: int) -> None:
+        asked = self._shares(free)
+        now = self._budget.clock.now()
+        lease = self._driver.lease(self._owner, now)
+        claimed = await self._store.claim_due(self._ids, lease, limits=ClaimLimits(**asked), now=now)
         for run in claimed:
-            counts[_PARTS[run.claimed_from]] += 1
-        for part, count in counts.items():
-            self._left[part] -= count
-        # Fewer than asked for: there was no more of it.
-        self._exhausted = all(count < getattr(limits, part) or not getattr(limits, part) for part, count in counts.items())
+            self._tasks.add(asyncio.create_task(self._drive(run), name=f"drive {run.run.run_id}"))
+        self._note(claimed, asked)
+
+    def _shares(self, free: int) -> dict[str, int]:
+        """How many to ask for of each part, so that it is `free` in all at most, and each part has its turn."""
+        asked = dict.fromkeys(self._left, 0)
+        for part in cycle(self._open):
+            if not free or all(asked[other] == self._left[other] for other in self._open):
+                return asked
+            if asked[part] < self._left[part]:
+                asked[part] += 1
+                free -= 1
+        return asked
+
+    def _note(self, claimed: Sequence[ClaimedRun], asked: dict[str, int]) -> None:
+        counts = Counter(_PARTS[run.claimed_from] for run in claimed)
+        for part in [part for part in self._open if asked[part]]:
+            self._left[part] -= counts[part]
+            self._open.remove(part)
+            if counts[part] == asked[part] and self._left[part]:
+                self._open.append(part)  # there may be more of it
+            self._cut_short |= not self._left[part]
 
     async def _drive(self, claimed: ClaimedRun) -> None:
         try:
             result = await self._driver.drive(claimed, self._owner, self._budget, keep_events=self._keep_events)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            result = self._not_driven(claimed.run, error)  # a stray one, from the depths of a middleware
         except Exception as error:
-            logger.exception("Run %r could not be driven; it goes on when its lease has run out.", claimed.run.run_id)
-            result = RunResult[Any](
-                "running", claimed.run.run_id, claimed.run.workflow_id, error=ErrorInfo.of(error), exception=error
-            )
+            result = self._not_driven(claimed.run, error)
         self._results[_PARTS[claimed.claimed_from]].append(result)
+
+    def _not_driven(self, run: RunRecord, error: BaseException) -> RunResult[Any]:
+        logger.error("Run %r could not be driven; it goes on when its lease has run out.", run.run_id, exc_info=error)
+        return RunResult("running", run.run_id, run.workflow_id, error=ErrorInfo.of(error), exception=error)
 
     def _result(self) -> SweepResult:
         yielded = any(result.kind == "queued" for results in self._results.values() for result in results)
@@ -123,7 +149,5 @@ class Sweep:
             scheduled=tuple(self._results["scheduled"]),
             timers=tuple(self._results["timers"]),
             deadline_reached=self._out_of_time or self._budget.spent,
-            remaining_may_exist=yielded or self._out_of_time or not self._exhausted,
+            remaining_may_exist=yielded or self._out_of_time or self._cut_short,
         )
-
-
