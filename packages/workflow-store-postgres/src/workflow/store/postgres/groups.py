@@ -29,12 +29,11 @@ class Again:
 
 
 class _Waiting(Generic[Item, Answer]):
-    __slots__ = ("future", "item", "key", "pause", "size")
+    __slots__ = ("future", "item", "key", "pause")
 
-    def __init__(self, key: str, item: Item, size: int, future: asyncio.Future[Answer]) -> None:
+    def __init__(self, key: str, item: Item, future: asyncio.Future[Answer]) -> None:
         self.key = key
         self.item = item
-        self.size = size
         self.future = future
         self.pause = _FIRST_PAUSE
 
@@ -51,11 +50,13 @@ class Group(Generic[Item, Answer]):
         self,
         write: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception | type[Again]]]],
         *,
+        size: Callable[[Item], int],
         writers: int,
         limit: int = 256,
         characters: int = 8_000_000,
     ) -> None:
         self._write = write
+        self._size = size
         self._writers = writers
         self._limit = limit
         self._characters = characters
@@ -66,20 +67,39 @@ class Group(Generic[Item, Answer]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused: set[asyncio.TimerHandle] = set()
 
-    def submit(self, key: str, item: Item, size: int) -> asyncio.Future[Answer]:
-        """Have it written. Items of one key (a run) are never in one group. A cancelled future may still be written."""
-        future: asyncio.Future[Answer] = self._loop.create_future()
-        self._enqueue(_Waiting(key, item, size, future))
-        return future
+    async def submit(self, key: str, item: Item) -> Answer:
+        """Have it written, and answer for it. Items of one key (a run) are never in one group.
+
+        Who meets an idle group writes by itself, without the detour of a task. Who is cancelled may have written.
+        """
+        if self._waiting or self._writing >= self._writers:
+            return await self._enqueue(key, item)
+        self._writing += 1
+        try:
+            (answer,) = await self._write((item,))
+        finally:
+            self._writing -= 1
+            self._start_writer()
+        if answer is Again:
+            await asyncio.sleep(_FIRST_PAUSE)
+            return await self._enqueue(key, item)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # pyright: ignore[reportReturnType]
 
     async def drain(self) -> None:
         """Wait until nothing is under way."""
-        while self._waiting or self._tasks or self._paused:  # noqa: ASYNC110 - an event would cost every item
+        while self._writing or self._waiting or self._paused:  # noqa: ASYNC110 - an event would cost every item
             await asyncio.sleep(0 if self._waiting else _FIRST_PAUSE)
 
-    def _enqueue(self, waiting: _Waiting[Item, Answer]) -> None:
+    def _enqueue(self, key: str, item: Item) -> asyncio.Future[Answer]:
+        waiting = _Waiting[Item, Answer](key, item, self._loop.create_future())
         self._waiting.append(waiting)
-        if self._writing < self._writers:
+        self._start_writer()
+        return waiting.future
+
+    def _start_writer(self) -> None:
+        if self._waiting and self._writing < self._writers:
             self._writing += 1
             # In a context of its own: a writer serves many, and must not carry the first one's variables around.
             task = self._loop.create_task(self._write_groups(), context=contextvars.Context())
@@ -108,7 +128,7 @@ class Group(Generic[Item, Answer]):
                 continue
             keys.add(waiting.key)
             group.append(waiting)
-            size += waiting.size
+            size += self._size(waiting.item)
         self._waiting.extendleft(reversed(later))
         return group
 
@@ -141,7 +161,8 @@ class Group(Generic[Item, Answer]):
     def _ask_again(self, waiting: _Waiting[Item, Answer]) -> None:
         def back() -> None:
             self._paused.discard(timer)
-            self._enqueue(waiting)
+            self._waiting.append(waiting)
+            self._start_writer()
 
         timer = self._loop.call_later(waiting.pause, back)
         self._paused.add(timer)

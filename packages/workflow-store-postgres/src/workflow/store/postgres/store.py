@@ -27,7 +27,7 @@ from workflow.core.records import (
 )
 from workflow.runtime.contract import Capabilities, ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
 
-from .commits import check_commit, size_of
+from .commits import check_commit
 from .connector import Limits
 from .drivers import SchemaError
 from .engines import POOLER_OPTION, engine_for
@@ -92,7 +92,7 @@ class PostgresStore(ExecutionStore):
         identifier(new.workflow_id, "workflow id")
         identifier(new.workflow_version or "", "workflow version")
         here = self._loops.here()
-        return await self._explained(here.writing.creates.submit(new.run_id, (new, lease, now), len(new.input)))
+        return await self._explained(here.writing.creates.submit(new.run_id, (new, lease, now)))
 
     async def claim_run(self, run_id: str, lease: Lease, *, now: datetime, force: bool = False) -> ClaimedRun | None:
         identifier(run_id, "run id")
@@ -110,15 +110,14 @@ class PostgresStore(ExecutionStore):
 
     async def commit(self, commit: Commit) -> Committed:
         check_commit(commit)
-        here = self._loops.here()
-        return await self._explained(here.writing.commits.submit(commit.run_id, commit, size_of(commit)))
+        return await self._explained(self._loops.here().writing.commits.submit(commit.run_id, commit))
 
     async def deliver(self, run_id: str, mail: NewMail, *, lease: Lease | None, now: datetime) -> Delivered:
         identifier(run_id, "run id")
         identifier(mail.id, f"{mail.kind} id")
         here = self._loops.here()
         delivery = Delivery(run_id, mail, lease, now)
-        return await self._explained(here.writing.deliveries.submit(run_id, delivery, len(mail.payload)))
+        return await self._explained(here.writing.deliveries.submit(run_id, delivery))
 
     async def get_run(self, run_id: str) -> RunRecord | None:
         rows = await self._fetch(self._sql.get, identifier(run_id, "run id"))

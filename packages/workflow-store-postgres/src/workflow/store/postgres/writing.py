@@ -21,7 +21,7 @@ from workflow.core.records import (
     RunRecord,
 )
 
-from .commits import answer_from_row, append_args, commit_args, is_append, outcome_of
+from .commits import answer_from_row, append_args, commit_args, is_append, outcome_of, size_of
 from .connector import Connector
 from .groups import Again, Group
 from .rows import Row, encode, log_from_arrays, mail_from_arrays, maybe_utc, run_record
@@ -47,9 +47,13 @@ class Writing:
     def __init__(self, sql: Statements, connector: Connector, *, writers: int) -> None:
         self._sql = sql
         self._connector = connector
-        self.commits: Group[Commit, Committed] = Group(self._write_commits, writers=writers)
-        self.creates: Group[Creation, CreatedRun] = Group(self._write_creations, writers=1)
-        self.deliveries: Group[Delivery, Delivered] = Group(self._write_deliveries, writers=1)
+        self.commits: Group[Commit, Committed] = Group(self._write_commits, size=size_of, writers=writers)
+        self.creates: Group[Creation, CreatedRun] = Group(
+            self._write_creations, size=lambda creation: len(creation[0].input), writers=1
+        )
+        self.deliveries: Group[Delivery, Delivered] = Group(
+            self._write_deliveries, size=lambda delivery: len(delivery.mail.payload), writers=1
+        )
 
     async def drain(self) -> None:
         for group in (self.commits, self.creates, self.deliveries):
