@@ -189,3 +189,12 @@ def test_it_installs_alone(wheels: dict[str, Path], third_party: Path, tmp_path:
     for absent in EXPECTED.keys() - ours:
         program = f"import importlib.util as u\ntry: print(u.find_spec({EXPECTED[absent][0]!r}))"
         assert clean.run(f"{program}\nexcept ModuleNotFoundError: print(None)") == "None"
+
+
+def test_the_demo_runs_on_installed_wheels(wheels: dict[str, Path], third_party: Path, tmp_path: Path):
+    """The demo needs nothing of this tree but its own files: it runs on core, runtime and SQLite as users install them."""
+    folder = wheels["workflow-core"].parent
+    clean = install("workflow-store-sqlite", tmp_path / "venv", folder, third_party)
+    call(sys.executable, "-m", "pip", "--python", clean.python, "install", "-q", "rich")
+    story = call(clean.python, "-I", ROOT / "tools" / "demo", cwd=tmp_path)
+    assert story.count("yes  ") == 4
