@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from datetime import UTC, datetime, timedelta
 
 from .errors import InvalidArgumentError
 
-__all__ = ["Duration", "RESERVED_PREFIX", "aware", "identifier", "seconds"]
+__all__ = ["RESERVED_PREFIX", "Duration", "aware", "identifier", "seconds"]
 
 Duration = timedelta | float
 """A length of time: a timedelta, or seconds."""
@@ -16,6 +17,7 @@ RESERVED_PREFIX = "$"
 """Automatic operation ids start with it; ids that users choose don't."""
 
 MAX_IDENTIFIER = 512
+"""In bytes of UTF-8, so that two of them fit into an entry of a database's index."""
 
 
 def seconds(value: Duration, name: str) -> float:
@@ -24,9 +26,13 @@ def seconds(value: Duration, name: str) -> float:
         value = value.total_seconds()
     elif isinstance(value, bool) or not isinstance(value, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidArgumentError(f"{name} must be a timedelta or a number of seconds, not {type(value).__name__}.")
+    try:
+        value = float(value)
+    except OverflowError:
+        value = math.inf
     if not math.isfinite(value) or value < 0:
-        raise InvalidArgumentError(f"{name} must be a finite duration of at least 0, not {value}.")
-    return float(value)
+        raise InvalidArgumentError(f"{name} must be a finite duration of at least 0, not {value} seconds.")
+    return value
 
 
 def aware(value: datetime, name: str) -> datetime:
@@ -37,30 +43,42 @@ def aware(value: datetime, name: str) -> datetime:
         raise InvalidArgumentError(
             f"{name} must be an aware datetime, and {value!r} is naive: write datetime.now(UTC), or give it a tzinfo."
         )
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidArgumentError(
+            f"{name} must be an instant between the years 1 and 9999 in UTC, not {value!r}."
+        ) from error
 
 
 def identifier(value: str, name: str, *, reserved: bool = False) -> str:
-    """A name or id as given; refuses what can't be kept or shown everywhere.
+    """A name or id as a plain string (of a StrEnum member, its value).
 
-    With `reserved`, also refuses the prefix of automatic operation ids.
+    Refuses what can't be kept or shown everywhere. With `reserved`, also refuses the prefix of automatic operation ids.
     """
-    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidArgumentError(f"{name} must be a string, not {type(value).__name__}.")
-    if value.isascii() and value.isprintable() and 0 < len(value) <= MAX_IDENTIFIER:
-        if not reserved or value[0] != RESERVED_PREFIX:
-            return value
-        raise InvalidArgumentError(f"{name} {value!r} starts with {RESERVED_PREFIX!r}, which is reserved for automatic ids.")
-    return _unusual_identifier(value, name, reserved)
-
-
-def _unusual_identifier(value: str, name: str, reserved: bool) -> str:
-    if not value:
-        raise InvalidArgumentError(f"{name} must not be empty.")
-    if len(value) > MAX_IDENTIFIER:
-        raise InvalidArgumentError(f"{name} has {len(value)} characters; at most {MAX_IDENTIFIER} are allowed.")
-    if any(ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF for char in value):
-        raise InvalidArgumentError(f"{name} {value!r} holds control characters or lone surrogates, which are not allowed.")
+    if type(value) is not str:
+        if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"{name} must be a string, not {type(value).__name__}.")
+        value = str.__str__(value)
+    usual = value.isascii() and value.isprintable() and 0 < len(value) <= MAX_IDENTIFIER and value[0] != " "
+    if not usual:
+        _check_unusual(value, name)
     if reserved and value[0] == RESERVED_PREFIX:
-        raise InvalidArgumentError(f"{name} {value!r} starts with {RESERVED_PREFIX!r}, which is reserved for automatic ids.")
+        raise InvalidArgumentError(
+            f"{name} {value!r} starts with {RESERVED_PREFIX!r}, which is reserved for automatic ids."
+        )
     return value
+
+
+def _check_unusual(value: str, name: str) -> None:
+    if not value or value.isspace():
+        raise InvalidArgumentError(f"{name} must not be empty or blank.")
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
+        raise InvalidArgumentError(
+            f"{name} {value!r:.100} holds control characters or lone surrogates, which are not allowed."
+        )
+    if (size := len(value.encode())) > MAX_IDENTIFIER:
+        raise InvalidArgumentError(
+            f"{name} {value!r:.40}... has {size} bytes in UTF-8; at most {MAX_IDENTIFIER} are allowed. "
+            "Use a shorter key, or a hash."
+        )

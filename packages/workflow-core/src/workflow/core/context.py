@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVarTuple, get_type_hints, overload
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Generic, TypeVarTuple, overload
 from uuid import UUID
 
 from typing_extensions import TypeVar
@@ -14,6 +15,7 @@ from .arguments import Duration
 from .errors import DefinitionError, MiddlewareError
 from .results import Approval
 from .retry import Retry
+from .types_of import annotations_of
 
 if TYPE_CHECKING:
     from .engine.primitives import Primitives
@@ -95,21 +97,29 @@ class Context(Generic[InputT, StateT]):
     ) -> Any:
         """Run `fn(*args)` as a side effect, and record its result. Once recorded it is never run again.
 
-        `id` is unique within the run. `fn` is an `async def`, or a `def`, which runs in a worker thread with the context
-        variables of this call. What it returns is what its JSON gives back through the annotated return type.
-        `timeout` bounds each attempt, `retry` says whether a failed one is followed by another.
+        `id` is unique within the run. `fn` is an `async def`, or a `def`, which runs in a worker thread with the
+        context variables of this call; keyword arguments go through `functools.partial`. `timeout` (a timedelta, or
+        seconds) bounds each attempt, and `retry` says whether a failed one is followed by another (else the workflow's
+        `default_retry`, else one attempt). `meta` is plain JSON for observers.
 
-        Raises `StepError` when it has failed for good, `StepInterruptedError` for an at-most-once step whose process
-        died, and `InvalidArgumentError` for an id that the run has used before.
+        The result is what its JSON gives back through the return annotation of `fn`: the same in value and type, live
+        and on replay. Without an annotation only plain JSON is taken.
+
+        Raises `StepError` when it has failed for good: `StepTimeoutError` for a timeout, `StepResultError` for a result
+        that can't be recorded, `StepInterruptedError` for an at-most-once step whose process died. Raises
+        `InvalidArgumentError` for a bad argument, and for an id that the run has used before.
         """
         return await self._primitives.step(id, fn, args, retry, timeout, meta)
 
     async def sleep(self, delay: Duration, *, id: str | None = None, meta: dict[str, Any] | None = None) -> None:
-        """Go on after `delay` (a timedelta, or seconds). No process has to wait."""
+        """Go on after `delay` (a timedelta, or seconds). No process has to wait.
+
+        Raises `InvalidArgumentError` for a negative or infinite delay.
+        """
         await self._primitives.sleep(delay, id, meta)
 
     async def sleep_until(self, when: datetime, *, id: str | None = None, meta: dict[str, Any] | None = None) -> None:
-        """Go on at `when`, an aware datetime; at once if it is past."""
+        """Go on at `when`, an aware datetime; at once if it is past. Raises `InvalidArgumentError` for a naive one."""
         await self._primitives.sleep_until(when, id, meta)
 
     @overload
@@ -175,30 +185,33 @@ class Context(Generic[InputT, StateT]):
         return await self._primitives.uuid(id)
 
     def emit(self, name: str, value: Any = None) -> None:
-        """Publish a live event (`CUSTOM`) to observers, with a plain JSON value. Not logged; silent during replay."""
+        """Publish a live event (`CUSTOM`) to observers, with a plain JSON value. Not logged; silent during replay.
+
+        Raises `PayloadError` for a value that is not plain JSON.
+        """
         self._primitives.emit(name, value)
 
     @classmethod
     def declared_fields(cls) -> frozenset[str]:
-        """The fields that subclasses declare for middleware to give. Raises `DefinitionError` for a built-in name."""
-        fields: set[str] = set()
-        for base in cls.__mro__:
-            if base is Context or not issubclass(base, Context):
-                continue
-            own = {name for name in _annotations(base) if not name.startswith("_")}
-            if shadowed := sorted(own & BUILT_IN):
-                raise DefinitionError(
-                    f"{base.__qualname__} declares {', '.join(shadowed)}, which every Context has already: choose another name."
-                )
-            fields |= own
-        return frozenset(fields)
+        """The fields that subclasses (and their mixins) declare for middleware to give.
+
+        Raises `DefinitionError` for a name that every context has already.
+        """
+        return _declared_fields(cls)
 
     def _give(self, middleware: str, values: dict[str, Any]) -> None:
         """Take what a middleware gives."""
         for name, value in values.items():
             if name in BUILT_IN or name.startswith("_"):
-                raise MiddlewareError(f"Middleware {middleware} gives {name!r}, which every Context has already: choose another name.")
-            setattr(self, name, value)
+                whose = "is reserved" if name.startswith("_") else "every Context has already"
+                raise MiddlewareError(f"Middleware {middleware} gives {name!r}, which {whose}: choose another name.")
+            try:
+                setattr(self, name, value)
+            except AttributeError as error:
+                raise MiddlewareError(
+                    f"Middleware {middleware} gives {name!r}, which {type(self).__qualname__} can't take ({error}): "
+                    f"declare it as a plain field, `{name}: ...`."
+                ) from error
 
     def _check_given(self) -> None:
         """Raise `MiddlewareError` unless everything that the class declares is there."""
@@ -210,26 +223,33 @@ class Context(Generic[InputT, StateT]):
             )
 
 
-def _annotations(cls: type) -> dict[str, Any]:
-    try:
-        return dict(cls.__annotations__) if "__annotations__" in cls.__dict__ else _own_hints(cls)
-    except Exception:
-        return {}
+BUILT_IN: frozenset[str] = frozenset(
+    name for name in (*vars(Context), *annotations_of(Context)) if not name.startswith("_")
+)
+_OWN_BASES = frozenset(Context.__mro__)
 
 
-def _own_hints(cls: type) -> dict[str, Any]:
-    """Python 3.14 makes annotations lazily, so they aren't in the class's dictionary."""
-    inherited: set[str] = set()
-    for base in cls.__mro__[1:]:
-        inherited |= set(getattr(base, "__annotations__", ()) if base is not object else ())
-    return {name: hint for name, hint in get_type_hints(cls).items() if name not in inherited}
-
-
-BUILT_IN: frozenset[str] = frozenset(name for name in (*vars(Context), *Context.__annotations__) if not name.startswith("_"))
+@lru_cache(maxsize=1024)
+def _declared_fields(cls: type[Context[Any, Any]]) -> frozenset[str]:
+    fields: set[str] = set()
+    for base in cls.__mro__:
+        if base in _OWN_BASES:
+            continue
+        own = {name for name in annotations_of(base) if not name.startswith("_")}
+        if shadowed := sorted(BUILT_IN & (own | vars(base).keys())):
+            raise DefinitionError(
+                f"{base.__qualname__} declares {', '.join(shadowed)}, which every Context has already: "
+                "choose another name."
+            )
+        fields |= own
+    return frozenset(fields)
 
 
 class RuntimeView:
-    """`ctx.runtime`: the budget of this drive. What it says differs from drive to drive: decide only about yielding by it."""
+    """`ctx.runtime`: the budget of this drive.
+
+    What it says differs from drive to drive, so decide about yielding by it and about nothing else.
+    """
 
     def __init__(self, session: Session, primitives: Primitives) -> None:
         self._session = session
@@ -251,7 +271,7 @@ class RuntimeView:
     async def yield_now(self, reason: str | None = None) -> None:
         """End this drive here; the run is ready to go on at once, in another one.
 
-        Steps under way end first. A drive that has not got anywhere yet does not yield, so that a run can't stand still.
+        Steps under way end first. A drive that has not got anywhere yet does not yield: a run can't stand still.
         """
         if reason:
             self._session.yield_reason = reason
@@ -272,5 +292,5 @@ class _ReplaySilentLogger(logging.LoggerAdapter[logging.Logger]):
         return not (self._session.replaying or self._session.closing) and super().isEnabledFor(level)
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs

@@ -6,7 +6,7 @@ machine-readable word for each class: it ends up in `Run.error.code`, in logs an
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "DefinitionError",
@@ -35,6 +35,11 @@ class WorkflowError(Exception):
     """Base of all errors raised by this library."""
 
     code: ClassVar[str] = "workflow_error"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Constructors take what happened, not the text, so an error is copied without calling one: steps may run in a
+        # pool of processes, which sends errors back by pickle.
+        return _remake, (type(self), self.args), self.__dict__
 
 
 class DefinitionError(WorkflowError):
@@ -195,6 +200,12 @@ class NonRetryableError(WorkflowError):
     """Raise it (or a subclass) in a step to fail the step at once, whatever its retry policy says."""
 
     code = "non_retryable"
+
+
+def _remake(kind: type[WorkflowError], args: tuple[Any, ...]) -> WorkflowError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 def qualified_name(error: type[BaseException]) -> str:

@@ -5,7 +5,7 @@ An event that replay or a pending wait needs is an entry of the run's log and ha
 at-most-once step is logged as well, because what was started must be known. `id` is the operation's id.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: pydantic would have to evaluate each annotation again, at every import.
 
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -21,6 +21,7 @@ from .errors import (
     qualified_name,
 )
 from .payload import Json
+from .results import Approval
 
 __all__ = [
     "ApprovalRequested",
@@ -54,7 +55,7 @@ _MAX_MESSAGE = 8000
 class ErrorInfo(BaseModel):
     """An exception as data. `lineage` are the qualified names of its class and base classes."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     type: str
     message: str
@@ -62,11 +63,14 @@ class ErrorInfo(BaseModel):
     lineage: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, error: BaseException, message: str | None = None) -> ErrorInfo:
-        lineage = tuple(qualified_name(base) for base in type(error).__mro__[:-1])
+    def of(cls, error: BaseException, message: str | None = None) -> "ErrorInfo":
+        """The data of an exception, with `message` in place of its text. Never fails, whatever it is like."""
+        lineage = tuple(_writable(qualified_name(base)) for base in type(error).__mro__[:-1])
         code = error.code if isinstance(error, WorkflowError) else "error"
-        text = _message(error) if message is None else message
-        return cls(type=type(error).__name__, message=text, code=code, lineage=lineage)
+        text = _text_of(error) if message is None else message
+        return cls(
+            type=_writable(type(error).__name__), message=_shortened(_writable(text)), code=code, lineage=lineage
+        )
 
     def as_step_error(self, step_id: str, attempts: int) -> StepError:
         """The error that a handler sees for a step which failed for good with this one: the same live and on replay."""
@@ -79,22 +83,34 @@ _STEP_ERRORS: dict[str, type[StepError]] = {
 }
 
 
-def _message(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     try:
-        text = str(error)
+        return str(error)
     except Exception:
-        text = "(its text can't be shown: __str__ failed)"
-    # Whatever the text holds must not keep the failure itself from being recorded.
-    text = text.encode("utf-8", "backslashreplace").decode()
+        return "(its text can't be shown: __str__ failed)"
+
+
+def _writable(text: str) -> str:
+    """Whatever a text holds must not keep the failure itself from being recorded."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + " ... (cut)"
+
+
+_NULL = Json("null")
 
 
 class Event(BaseModel):
     """What all events share. `at` is when it happened by the run's own clock, which never goes backwards."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # Building the validators of all events would take a good part of the import: each is built when it is needed.
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
     payload_field: ClassVar[str | None] = None
-    """The field that a store keeps apart from the rest, as opaque text."""
+    """The field that a store keeps apart from the rest of an entry, as opaque text."""
+    row_field: ClassVar[str | None] = None
+    """The field that the run's row holds, and its log does not."""
 
     run_id: str = ""
     index: int | None = None
@@ -108,15 +124,18 @@ class RunStarted(Event):
 
 
 class RunFinished(Event):
-    """The run has completed. Its output is in the run's row."""
+    """The run has completed. In the log its output is left out: the run's row has it."""
 
     type: Literal["RUN_FINISHED"] = "RUN_FINISHED"
+    row_field: ClassVar[str | None] = "output"
     output: Json | None = None
 
 
 class RunErrored(Event):
+    """The run has failed. In the log its error is left out: the run's row has it."""
+
     type: Literal["RUN_ERRORED"] = "RUN_ERRORED"
-    payload_field: ClassVar[str | None] = "error"
+    row_field: ClassVar[str | None] = "error"
     error: ErrorInfo | None = None
 
 
@@ -150,7 +169,7 @@ class StepRetrying(_StepEvent):
 class StepFinished(_StepEvent):
     type: Literal["STEP_FINISHED"] = "STEP_FINISHED"
     payload_field: ClassVar[str | None] = "result"
-    result: Json | None = None
+    result: Json = _NULL
 
 
 class StepFailed(_StepEvent):
@@ -175,7 +194,7 @@ class SignalResolved(Event):
     id: str
     name: str
     signal_id: str
-    payload: Json | None = None
+    payload: Json = _NULL
 
 
 class ApprovalRequested(Event):
@@ -197,7 +216,7 @@ class ApprovalResolved(Event):
     type: Literal["APPROVAL_RESOLVED"] = "APPROVAL_RESOLVED"
     payload_field: ClassVar[str | None] = "payload"
     id: str
-    payload: Json | None = None
+    payload: Json = _NULL
 
     @property
     def approval_id(self) -> str:
@@ -205,7 +224,7 @@ class ApprovalResolved(Event):
 
     @property
     def approved(self) -> bool:
-        return bool(self.payload and self.payload.value["approved"])
+        return Approval.from_decision(self.id, self.payload.value).approved
 
 
 class TimerStarted(Event):
@@ -237,12 +256,12 @@ class UuidRecorded(Event):
 class CancelRequested(Event):
     type: Literal["CANCEL_REQUESTED"] = "CANCEL_REQUESTED"
     payload_field: ClassVar[str | None] = "payload"
-    payload: Json | None = None
+    payload: Json = _NULL
     """The reason, or null."""
 
     @property
     def reason(self) -> str | None:
-        return self.payload.value if self.payload else None
+        return self.payload.value
 
 
 class StateDelta(Event):
@@ -283,5 +302,5 @@ WorkflowEvent = Annotated[
     Field(discriminator="type"),
 ]
 
-event_adapter: TypeAdapter[WorkflowEvent] = TypeAdapter(WorkflowEvent)
+event_adapter: TypeAdapter[WorkflowEvent] = TypeAdapter(WorkflowEvent, config=ConfigDict(defer_build=True))
 """Events from and to JSON: `event_adapter.validate_json(line)`, `event.model_dump_json()`."""

@@ -7,6 +7,7 @@ beside it as text that nobody needs to look into: not the database, and not the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,19 +20,16 @@ from .records import LogRecord
 
 __all__ = ["read_event", "read_events", "write_event"]
 
-_events: TypeAdapter[list[WorkflowEvent]] = TypeAdapter(list[WorkflowEvent])
-_HEAD = frozenset({"run_id", "index"})
-
 
 def write_event(event: Event, index: int) -> LogRecord:
     """The record of an event."""
     field = event.payload_field
-    exclude = _HEAD if field is None else _HEAD | {field}
-    text = event.model_dump_json(exclude=set(exclude), exclude_none=True)
+    text = event.model_dump_json(exclude=_left_out(field, event.row_field), exclude_none=True)
     return LogRecord(index, text, None if field is None else _payload_text(getattr(event, field)))
 
 
 def read_event(run_id: str, record: LogRecord) -> Event:
+    """The event of one record, as `read_events`."""
     return read_events(run_id, (record,))[0]
 
 
@@ -45,25 +43,48 @@ def read_events(run_id: str, records: Sequence[LogRecord]) -> list[Event]:
     head = '{"run_id":' + to_json(run_id).decode() + ',"index":'
     text = ",".join([f"{head}{record.index},{record.event[1:]}" for record in records])
     try:
-        events = _events.validate_json(f"[{text}]")
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = records[first["loc"][0]].index if first["loc"] and isinstance(first["loc"][0], int) else "?"
-        raise StoreError(
-            f"The log of run {run_id!r} holds an entry (index {place}) that this version can't read: {first['msg']}. "
-            "Was it written by a newer version of the package, or by somebody else?"
-        ) from error
-    _attach_payloads(events, records)
+        events = _log().validate_json(f"[{text}]")
+        _attach_payloads(events, records)
+    except ValueError as error:  # ValidationError is one, and so is a record that holds two events
+        raise _unreadable(run_id, records, error) from error
     return list[Event](events)
 
 
-def _attach_payloads(events: Iterable[Any], records: Iterable[LogRecord]) -> None:
+@cache
+def _log() -> TypeAdapter[list[WorkflowEvent]]:
+    return TypeAdapter(list[WorkflowEvent])
+
+
+@cache
+def _left_out(*fields: str | None) -> set[str]:
+    """What a record's text has no need of: the store's row says it, or it is the payload."""
+    return {"run_id", "index", *(field for field in fields if field is not None)}
+
+
+def _attach_payloads(events: Sequence[Any], records: Iterable[LogRecord]) -> None:
     for event, record in zip(events, records, strict=True):
         if record.payload is not None and event.payload_field is not None:
             payload = Json(record.payload)
             value = payload if event.payload_field != "error" else ErrorInfo.model_validate_json(record.payload)
             # The model is frozen for its users; this is still its construction.
             event.__dict__[event.payload_field] = value
+
+
+def _unreadable(run_id: str, records: Sequence[LogRecord], error: ValueError) -> StoreError:
+    """What to say about a log: which of its records is the first that can't be read, found by trying each alone."""
+    if len(records) > 1:
+        for record in records:
+            try:
+                read_event(run_id, record)
+            except StoreError as found:
+                return found
+    reason = (
+        error.errors(include_url=False, include_input=False)[0]["msg"] if isinstance(error, ValidationError) else error
+    )
+    return StoreError(
+        f"The log of run {run_id!r} holds an entry (index {records[0].index}) that this version can't read: {reason}. "
+        "Was it written by a newer version of the package, or by somebody else?"
+    )
 
 
 def _payload_text(value: Json | ErrorInfo | None) -> str | None:

@@ -6,7 +6,8 @@
             return await call_next(db=db)
 
 The keywords become attributes of `ctx`. They are made afresh on every drive: resources for steps, not recorded facts.
-When the run pauses, `call_next` raises the internal suspension (a `BaseException`), so `finally` and `async with` clean up.
+When the run pauses, `call_next` raises the internal suspension (a `BaseException`), so `finally` and `async with` clean
+up. `call_next` is awaited exactly once, and what it returns is the handler's result: return it.
 """
 
 from __future__ import annotations
@@ -44,15 +45,15 @@ class Middleware:
 
 def middleware(function: Callable[[Any, CallNext], Awaitable[Any]]) -> Middleware:
     """Make an `async def (ctx, call_next)` a middleware. Raises `DefinitionError` for anything else."""
+    name = getattr(function, "__qualname__", repr(function))
+    if inspect.isasyncgenfunction(function):
+        raise DefinitionError(f"Middleware {name} must not `yield`: write `return await call_next(...)` where it does.")
     if not inspect.iscoroutinefunction(function):
         raise DefinitionError(f"A middleware must be an `async def`, and {function!r} is not.")
-    positional = [
-        parameter
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.VAR_POSITIONAL)
-    ]
-    if len(positional) != 2 and not any(p.kind is p.VAR_POSITIONAL for p in positional):
-        raise DefinitionError(f"Middleware {function.__qualname__} must take two arguments: (ctx, call_next).")
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        raise DefinitionError(f"Middleware {name} must take two arguments, (ctx, call_next): {error}.") from error
     return Middleware(function)
 
 
@@ -84,6 +85,7 @@ class _Layer:
         self._give = give
         self._inner = inner
         self._called = False
+        self._result: Any = None
 
     async def __call__(self) -> Any:
         result = await self._layer(self._ctx, self._call_next)
@@ -92,11 +94,19 @@ class _Layer:
                 f"Middleware {self._layer.name} returned without awaiting call_next, so the handler never ran. "
                 "Await it exactly once, or raise an error to fail the run."
             )
+        if result is None and self._result is not None:
+            raise MiddlewareError(
+                f"Middleware {self._layer.name} returned None, and the handler's result is lost: write "
+                "`return await call_next(...)`."
+            )
         return result
 
     async def _call_next(self, **values: Any) -> Any:
         if self._called:
-            raise MiddlewareError(f"Middleware {self._layer.name} called call_next twice; a drive runs the handler once.")
+            raise MiddlewareError(
+                f"Middleware {self._layer.name} called call_next twice; a drive runs the handler once."
+            )
         self._called = True
         self._give(self._layer.name, values)
-        return await self._inner()
+        self._result = await self._inner()
+        return self._result

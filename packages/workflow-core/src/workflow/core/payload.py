@@ -1,27 +1,46 @@
 """Values as JSON text and back, without ever changing one silently.
 
-Live must equal replay: what a handler sees of a result is always what its JSON gives back through its type. So a
-value is encoded, decoded and compared before anything is recorded, and refused if it would come back different.
+Live must equal replay: what a handler sees of a result is always what its JSON gives back through its type. And what it
+sees must be what was returned: a value is encoded, decoded and compared before anything is recorded, and refused if it
+would come back different (`sameness` says what counts as different).
 """
 
 from __future__ import annotations
 
 import math
+from datetime import datetime, time
 from functools import lru_cache
 from typing import Any, cast
 
-from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import CoreSchema, PydanticSerializationError, core_schema, from_json, to_json
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, core_schema, from_json, to_json
 
 from .errors import DefinitionError, PayloadError
+from .sameness import Difference, difference
 
-__all__ = ["MAX_PAYLOAD", "Json", "PayloadType", "check_size", "payload_type", "plain_text"]
+__all__ = ["JSON_TYPES", "MAX_PAYLOAD", "Json", "PayloadType", "check_size", "payload_type", "plain_text"]
 
 MAX_PAYLOAD = 16 * 1024 * 1024
 """The largest payload in bytes, where the store has no smaller limit."""
 
 _MAX_DEPTH = 200
+_MAX_SHOWN = 80
+_MAX_DIGITS = 4000
+"""No integer in a text of this length is too long to be read."""
 _CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+JSON_TYPES: frozenset[type[Any]] = frozenset({dict, list, str, int, float, bool, type(None)})
+"""The types that JSON has by itself."""
+
+_GIVE_TYPE = (
+    "Convert it, or give its type where there is a place for one (a step's return annotation, the handler's input, "
+    "output and state types), so that it can be read back as what it was."
+)
+
+
+_SET_BASE64 = (
+    "Bytes that are not text need base64: set model_config (in a dataclass or TypedDict: __pydantic_config__) = "
+    'ConfigDict(ser_json_bytes="base64", val_json_bytes="base64").'
+)
 
 
 class Json:
@@ -34,22 +53,31 @@ class Json:
 
     @property
     def value(self) -> Any:
-        return from_json(self.text)
+        """The value. Raises `PayloadError` if the text, which came from a store, is not JSON."""
+        try:
+            return from_json(self.text)
+        except ValueError as error:
+            raise PayloadError(f"A stored payload is not JSON: {error}") from error
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Json) and (self.text == other.text or self.value == other.value)
+        return isinstance(other, Json) and (self.text == other.text or self._compact == other._compact)
 
     def __hash__(self) -> int:
-        return hash(self.text)
+        return hash(self._compact)
 
     def __repr__(self) -> str:
         return f"Json({self.text if len(self.text) <= 80 else self.text[:77] + '...'})"
 
+    @property
+    def _compact(self) -> bytes:
+        """The text as this package writes it: without the spaces and escapes of others."""
+        return to_json(self.value)
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
-            lambda value: value if isinstance(value, Json) else Json(to_json(value).decode()),
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda held: cast(Json, held).value),
+            _json_of,
+            serialization=core_schema.plain_serializer_function_ser_schema(_value_of),
         )
 
     @classmethod
@@ -57,82 +85,129 @@ class Json:
         return {}
 
 
+def _json_of(value: Any) -> Json:
+    return value if isinstance(value, Json) else Json(to_json(value).decode())
+
+
+def _value_of(held: Json) -> Any:
+    return held.value
+
+
 class PayloadType:
-    """One type as JSON text: `encode`, `decode`, and both at once in `round_trip`."""
+    """One type as JSON text: `encode`, `decode`, and both at once in `round_trip`.
 
-    __slots__ = ("_adapter", "_plain", "type")
+    With type `Any` it takes plain JSON values and nothing else; `note` says why, where there is more to say about it.
+    """
 
-    def __init__(self, type_: Any) -> None:
+    __slots__ = ("_adapter", "_plain", "_remedy", "type")
+
+    def __init__(self, type_: Any, note: str = "") -> None:
         self.type = type_
         self._plain = type_ is Any or type_ is object
         self._adapter = _adapter(type_)
+        self._remedy = note or _GIVE_TYPE
+
+    @property
+    def name(self) -> str:
+        return "plain JSON" if self._plain else _type_name(self.type)
 
     def encode(self, value: Any, what: str) -> str:
-        """The JSON text of `value`. Raises `PayloadError`, which begins with `what`, if it can't be."""
+        """The JSON text of `value`. Raises `PayloadError`, which begins with `what`, for what would not come back."""
         return self.round_trip(value, what)[0]
 
     def round_trip(self, value: Any, what: str) -> tuple[str, Any]:
-        """The JSON text of `value` and what it gives back, which is equal to `value` or refused."""
-        if value is None or value is True or value is False:
-            if self._plain:
-                return ("null" if value is None else "true" if value else "false"), value
-        text = self._dump(value, what)
+        """The JSON text of `value`, and what it gives back: the same in value and type, or `PayloadError`."""
         if self._plain:
-            return text, from_json(text)
+            return self._round_trip_plain(value, what)
+        text = self._dump(value, what)
         try:
             decoded = self._adapter.validate_json(text, by_alias=True, by_name=True)
-        except ValidationError as error:
-            raise self._lossy(value, what, f"can't be read back from JSON ({_reasons(error)})") from error
-        if not _same(decoded, value):
-            raise self._lossy(value, what, f"would come back from JSON as {_shown(decoded)}")
+        except Exception as error:
+            raise self._lossy(what, f"{_shown(value)} can't be read back from JSON ({_reasons(error)})") from error
+        try:
+            found = difference(decoded, value)
+        except Exception as error:
+            raise self._lossy(
+                what, f"{_shown(value)} can't be compared with what JSON gives back ({error!r})"
+            ) from error
+        if found is not None:
+            raise self._lossy(what, _told(found), _zone_remedy(found.value))
         return text, decoded
 
-    def _lossy(self, value: Any, what: str, how: str) -> PayloadError:
-        return PayloadError(
-            f"{what}: {_shown(value)} {how}. "
-            f"Use a value that {self.name} holds without loss, or annotate it with the type it really has."
-        )
-
     def coerce(self, value: Any, what: str) -> tuple[str, Any]:
-        """As `round_trip`, but for input from outside: dictionaries and strings are validated into the type first."""
+        """As `round_trip`, but for what comes from outside: it is validated into the type first; JSON values as JSON.
+
+        Raises `PayloadError` if it doesn't fit.
+        """
         if self._plain:
             return self.round_trip(value, what)
+        if type(value) in JSON_TYPES and _fault(value, 0) is None:
+            return self.round_trip(self.decode(plain_text(value, what), what), what)
         try:
             valid = self._adapter.validate_python(value, by_alias=True, by_name=True)
-        except ValidationError as error:
+        except Exception as error:
             raise PayloadError(f"{what} does not fit {self.name}: {_reasons(error)}") from error
         return self.round_trip(valid, what)
 
     def decode(self, text: str, what: str) -> Any:
         """The value of `text` in this type. Raises `PayloadError` if it doesn't fit."""
         try:
+            if self._plain:
+                return from_json(text, allow_inf_nan=False)
             return self._adapter.validate_json(text, by_alias=True, by_name=True)
-        except ValidationError as error:
+        except Exception as error:
             raise PayloadError(f"{what} does not fit {self.name}: {_reasons(error)}") from error
 
-    @property
-    def name(self) -> str:
-        return "plain JSON" if self._plain else _type_name(self.type)
+    def _round_trip_plain(self, value: Any, what: str) -> tuple[str, Any]:
+        if value is None or value is True or value is False:
+            return ("null" if value is None else "true" if value else "false"), value
+        text = _plain_dump(value, what, self._remedy)
+        return text, value if type(value) is str else _plain_load(text, value, what)
 
     def _dump(self, value: Any, what: str) -> str:
-        if self._plain:
-            return plain_text(value, what)
         try:
-            return self._adapter.dump_json(value, by_alias=False, warnings="error").decode()
-        except (PydanticSerializationError, UnicodeError, ValueError, TypeError, RecursionError) as error:
+            return self._adapter.dump_json(value, by_alias=False, round_trip=True, warnings="error").decode()
+        except Exception as error:
+            reasons = _reasons(error)
+            remedy = _SET_BASE64 if "utf-8 sequence" in reasons else "Use a value of that type that JSON can hold."
             raise PayloadError(
-                f"{what}: {_shown(value)} can't be written as JSON of {self.name}: {error}. "
-                "Return a value of the annotated type that JSON can hold."
+                f"{what}: {_shown(value)} can't be written as JSON of {self.name}: {reasons}. {remedy}"
             ) from error
 
+    def _lossy(self, what: str, how: str, remedy: str = "") -> PayloadError:
+        remedy = (
+            remedy or f"Use a value that {self.name} holds without loss, or annotate it with the type it really has."
+        )
+        return PayloadError(f"{what}: {how}. {remedy}")
 
-def plain_text(value: Any, what: str) -> str:
-    """The JSON text of a value made of None, bool, int, float, str, list and dict with string keys, and nothing else."""
-    _check_plain(value, what, 0)
+
+def plain_text(value: Any, what: str, remedy: str = _GIVE_TYPE) -> str:
+    """The JSON text of a value made of None, bool, int, float, str, list and dict with string keys, and nothing else.
+
+    Raises `PayloadError`, which begins with `what` and ends with `remedy`.
+    """
+    text = _plain_dump(value, what, remedy)
+    if len(text) > _MAX_DIGITS:
+        _plain_load(text, value, what)
+    return text
+
+
+def _plain_dump(value: Any, what: str, remedy: str) -> str:
+    fault = _fault(value, 0)
+    if fault is not None:
+        raise PayloadError(f"{what}: {fault}. {remedy}")
     try:
         return to_json(value).decode()
-    except (PydanticSerializationError, UnicodeError, ValueError, RecursionError) as error:
-        raise PayloadError(f"{what}: {_shown(value)} can't be written as JSON: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise PayloadError(f"{what}: {_shown(value)} can't be written as JSON: {_reasons(error)}.") from error
+
+
+def _plain_load(text: str, value: Any, what: str) -> Any:
+    """What `text` gives back. Integers of thousands of digits can be written and not read."""
+    try:
+        return from_json(text)
+    except ValueError as error:
+        raise PayloadError(f"{what}: {_shown(value)} can't be read back from JSON: {_reasons(error)}.") from error
 
 
 def check_size(text: str, limit: int, what: str) -> None:
@@ -144,63 +219,79 @@ def check_size(text: str, limit: int, what: str) -> None:
         )
 
 
-@lru_cache(maxsize=4096)
-def _cached(type_: Any) -> PayloadType:
-    return PayloadType(type_)
-
-
 def payload_type(type_: Any) -> PayloadType:
     """The `PayloadType` of a type; raises `DefinitionError` for what pydantic can't handle."""
+    if isinstance(type_, type):
+        return _cached(type_, "")
     try:
-        return _cached(type_)
+        # `A | B` equals `B | A`, and yet decodes otherwise where both would take a value.
+        return _cached(type_, repr(type_))
     except TypeError:  # an unhashable annotation
         return PayloadType(type_)
 
 
+@lru_cache(maxsize=4096)
+def _cached(type_: Any, spelling: str) -> PayloadType:
+    return PayloadType(type_)
+
+
 def _adapter(type_: Any) -> TypeAdapter[Any]:
     try:
-        try:
-            return TypeAdapter(type_, config=_CONFIG)
-        except PydanticUserError as error:
-            if error.code != "type-adapter-config-unused":
-                raise
-            return TypeAdapter(type_)
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
-        reason = str(error).splitlines()[0]
+        adapter = _configured(type_)
+        if not adapter.pydantic_complete:
+            adapter.rebuild(force=True, raise_errors=True)
+        return adapter
+    except Exception as error:
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise DefinitionError(
-            f"{_type_name(type_)} is not a type that pydantic can handle: {reason} "
-            "Use a pydantic model, a dataclass, a TypedDict or a built-in type."
+            f"{_type_name(type_)} is not a type that pydantic can handle: {reason}. "
+            "Use a pydantic model, a dataclass, a TypedDict or a built-in type, and define what it refers to before."
         ) from error
 
 
-def _check_plain(value: Any, what: str, depth: int) -> None:
-    kind = type(value)
+def _configured(type_: Any) -> TypeAdapter[Any]:
+    """With our way of writing bytes, where the type has no configuration of its own."""
+    try:
+        return TypeAdapter(type_, config=_CONFIG)
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            raise
+        return TypeAdapter(type_)
+
+
+def _fault(value: Any, depth: int) -> str | None:
+    """What keeps a value from being plain JSON; None if it is."""
+    kind = cast("type[Any]", type(value))
     if kind is str or kind is int or kind is bool or value is None:
-        return
+        return None
     if depth > _MAX_DEPTH:
-        raise PayloadError(f"{what} is nested deeper than {_MAX_DEPTH} levels (or holds itself).")
+        return f"it is nested deeper than {_MAX_DEPTH} levels (or holds itself)"
     if kind is list:
-        for item in value:
-            _check_plain(item, what, depth + 1)
-    elif kind is dict:
+        return next((fault for item in value if (fault := _fault(item, depth + 1)) is not None), None)
+    if kind is dict:
         for key, item in value.items():
             if type(key) is not str:
-                raise PayloadError(f"{what}: JSON has no {type(key).__name__} keys ({key!r}). {_REMEDY}")
-            _check_plain(item, what, depth + 1)
-    elif kind is not float:
-        raise PayloadError(f"{what}: JSON can't hold {_shown(value)} ({kind.__name__}) without a type. {_REMEDY}")
-    elif not math.isfinite(value):
-        raise PayloadError(f"{what}: JSON has no {value}. Use None, or a string.")
+                return f"JSON has no keys of type {type(key).__name__} ({_shown(key)})"
+            if (fault := _fault(item, depth + 1)) is not None:
+                return fault
+        return None
+    if kind is not float:
+        return f"JSON can't hold {_shown(value)} ({kind.__name__}) without a type"
+    return None if math.isfinite(value) else f"JSON has no {value}: use None, or a string"
 
 
-_REMEDY = "Annotate the return type (or give the type), so that it can be read back as what it was."
+def _told(found: Difference) -> str:
+    place = f"{found.place}: " if found.path else ""
+    return (
+        f"{place}{_shown(found.value)} ({type(found.value).__name__}) would come back from JSON as "
+        f"{_shown(found.decoded)} ({type(found.decoded).__name__})"
+    )
 
 
-def _same(decoded: Any, value: Any) -> bool:
-    try:
-        return bool(decoded == value)
-    except Exception:
-        return False
+def _zone_remedy(value: Any) -> str:
+    if isinstance(value, (datetime, time)) and value.tzinfo is not None:
+        return "JSON keeps an instant and its offset, no zone: use .astimezone(UTC), and keep the zone's name apart."
+    return ""
 
 
 def _shown(value: Any) -> str:
@@ -208,14 +299,21 @@ def _shown(value: Any) -> str:
         text = repr(value)
     except Exception:
         text = f"a {type(value).__name__}"
-    return text if len(text) <= 120 else text[:117] + "..."
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
 
 
 def _type_name(type_: Any) -> str:
-    return type_.__name__ if isinstance(type_, type) and not hasattr(type_, "__args__") else str(type_).replace("typing.", "")
+    if isinstance(type_, type) and not hasattr(type_, "__args__"):
+        return type_.__name__
+    return str(type_).replace("typing.", "")
 
 
-def _reasons(error: ValidationError) -> str:
+def _reasons(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        try:
+            return (str(error).splitlines() or [type(error).__name__])[-1].strip()
+        except Exception:
+            return type(error).__name__
     parts = [
         f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']}"
         for item in error.errors(include_url=False, include_input=False, include_context=False)[:5]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from .arguments import Duration, seconds
 from .errors import InvalidArgumentError, NonRetryableError, StepResultError, WorkflowError
@@ -33,7 +34,8 @@ class Retry:
     with `jitter` a random share of it between one half and the whole, so that many runs don't knock together.
 
     An error is retried if it is an instance of `retry_on`, not of `give_up_on`, and `should_retry(error)` (if given) is
-    true. A step may raise `RetryAfter(delay)` to choose the delay, and `NonRetryableError` to give up, whatever the policy.
+    true. A step may raise `RetryAfter(delay)` to choose the delay, and `NonRetryableError` to give up, whatever the
+    policy says; `max_attempts` counts in any case, and a result that can't be recorded is never tried again.
     A step without a policy (none of its own, none of its workflow) is tried once.
     """
 
@@ -51,10 +53,11 @@ class Retry:
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int) or self.max_attempts < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidArgumentError(f"max_attempts must be an integer of at least 1, not {self.max_attempts!r}.")
-        if not self.backoff_rate >= 1:
-            raise InvalidArgumentError(f"backoff_rate must be at least 1, not {self.backoff_rate}.")
+        _check_rate(self.backoff_rate)
         seconds(self.initial_delay, "initial_delay")
         seconds(self.max_delay, "max_delay")
+        if self.should_retry is not None and not callable(self.should_retry):
+            raise InvalidArgumentError(f"should_retry must be a function of the error, not {self.should_retry!r}.")
         for name in ("retry_on", "give_up_on"):
             object.__setattr__(self, name, _error_types(getattr(self, name), name))
 
@@ -84,16 +87,23 @@ class Retry:
         return self._backoff(attempt)
 
     def _backoff(self, attempt: int) -> float:
-        longest = seconds(self.max_delay, "max_delay")
+        first, longest = seconds(self.initial_delay, "initial_delay"), seconds(self.max_delay, "max_delay")
         try:
-            delay = min(seconds(self.initial_delay, "initial_delay") * self.backoff_rate ** (attempt - 1), longest)
+            # As floats: an integer rate would be raised to any power, for ever.
+            delay = min(first * float(self.backoff_rate) ** (attempt - 1), longest)
         except OverflowError:
-            delay = longest
+            delay = longest if first else 0.0
         return delay * random.uniform(0.5, 1.0) if self.jitter else delay
 
 
+def _check_rate(rate: object) -> None:
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 1 <= rate <= 1e9:
+        raise InvalidArgumentError(f"backoff_rate must be a number from 1 to 1e9, not {rate!r}.")
+
+
 def _error_types(value: object, name: str) -> tuple[type[BaseException], ...]:
-    types = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(item, type) and issubclass(item, BaseException) for item in types):  # pyright: ignore[reportUnknownVariableType]
+    types = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
+    errors = tuple(item for item in types if isinstance(item, type) and issubclass(item, BaseException))
+    if len(errors) != len(types):
         raise InvalidArgumentError(f"{name} must be an exception class or a tuple of them, not {value!r}.")
-    return types  # pyright: ignore[reportUnknownVariableType, reportReturnType]
+    return errors

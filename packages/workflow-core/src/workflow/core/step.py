@@ -61,9 +61,9 @@ class StepContext:
 
     def should_yield(self, min_remaining: Duration | None = None) -> bool:
         """Whether the attempt should come to an end: it is cancelled, or less than `min_remaining` is left."""
-        margin = self.margin if min_remaining is None else timedelta(seconds=seconds(min_remaining, "min_remaining"))
+        margin = seconds(self.margin if min_remaining is None else min_remaining, "min_remaining")
         remaining = self.time_remaining()
-        return self.cancelled.is_set() or (remaining is not None and remaining <= margin)
+        return self.cancelled.is_set() or (remaining is not None and remaining.total_seconds() <= margin)
 
 
 _current: ContextVar[StepContext] = ContextVar("workflow_current_step")

@@ -6,7 +6,7 @@ or error messages. A replayed step has no span, and a pause is not an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -54,21 +54,27 @@ class OpenTelemetry:
         self._tracer = trace.get_tracer("workflow.core")
 
     @contextmanager
-    def drive(self, run: RunRecord) -> Iterator[DriveSpan]:
+    def drive(self, run: RunRecord) -> Generator[DriveSpan]:
         attributes = {"workflow.id": run.workflow_id, "workflow.run_id": run.run_id, "workflow.fence": run.fence}
         if run.workflow_version is not None:
             attributes["workflow.version"] = run.workflow_version
-        with self._span("workflow.drive", attributes) as span:
-            yield _Span(span, self._trace)
+        with self._reporting("workflow.drive", attributes) as span:
+            yield span
 
     @contextmanager
-    def step(self, run_id: str, step: StepContext) -> Iterator[None]:
+    def step(self, run_id: str, step: StepContext) -> Generator[None]:
         attributes = {"workflow.run_id": run_id, "workflow.step_id": step.step_id, "workflow.attempt": step.attempt}
-        with self._span("workflow.step", attributes) as span:
+        with self._reporting("workflow.step", attributes):
+            yield
+
+    @contextmanager
+    def _reporting(self, name: str, attributes: dict[str, Any]) -> Generator[_Span]:
+        with self._span(name, attributes) as opened:
+            span = _Span(opened, self._trace)
             try:
-                yield
+                yield span
             except Exception as error:
-                _Span(span, self._trace).fail(error)
+                span.fail(error)
                 raise
 
     def _span(self, name: str, attributes: dict[str, Any]) -> AbstractContextManager[Any]:

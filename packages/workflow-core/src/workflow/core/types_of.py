@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ForwardRef, Never, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
+from weakref import WeakKeyDictionary
 
 from .errors import DefinitionError, PayloadError
 from .payload import PayloadType, payload_type
 
-__all__ = ["hints_of", "is_async", "result_type"]
+__all__ = ["annotations_of", "hints_of", "is_async", "result_type", "type_arguments"]
 
-_cache: dict[Any, PayloadType] = {}
+_cache: WeakKeyDictionary[Any, PayloadType] = WeakKeyDictionary()
+"""Weak, so that functions made anew on every drive don't pile up."""
 
 
 def result_type(fn: Callable[..., Any], step_id: str) -> PayloadType:
     """The type of what a step function returns (for an `async def`: what its await gives).
 
-    Without an annotation, or with one that can't be resolved here, only plain JSON is taken.
+    Without a return annotation, or with one that can't be resolved here, only plain JSON is taken. Raises
+    `PayloadError` for an annotation that pydantic can't handle.
     """
     function = _function(fn)
-    if not getattr(function, "__annotations__", None):
-        return payload_type(Any)
-    known = _cache.get(function)
-    if known is None:
-        known = _annotated_result(function, step_id)
-        # Functions made anew on every drive (closures) must not pile up here.
-        if getattr(function, "__closure__", None) is None and len(_cache) < 10_000:
-            _cache[function] = known
+    try:
+        known = _cache.get(function)
+        if known is None:
+            known = _cache[function] = _result_type(function, step_id)
+    except TypeError:  # neither a function nor a class: it can't be kept here
+        return _result_type(function, step_id)
     return known
 
 
-def _annotated_result(function: Any, step_id: str) -> PayloadType:
+def _result_type(function: Any, step_id: str) -> PayloadType:
     try:
-        annotation = hints_of(function).get("return", Any)
-    except DefinitionError:
-        return payload_type(Any)
-    if get_origin(annotation) in (Awaitable, Coroutine):
+        annotation: Any = (
+            function if inspect.isclass(function) else hints_of(function, only=("return",)).get("return", Any)
+        )
+    except DefinitionError as error:
+        return PayloadType(Any, f"({error})")
+    origin = get_origin(annotation)
+    if isinstance(origin, type) and issubclass(origin, Awaitable):
         annotation = get_args(annotation)[-1]
-    if isinstance(annotation, TypeVar):
+    if annotation is Never or annotation is NoReturn or isinstance(annotation, TypeVar):
         annotation = Any
     try:
         return payload_type(annotation)
@@ -48,46 +53,119 @@ def _annotated_result(function: Any, step_id: str) -> PayloadType:
         raise PayloadError(f"The result of step {step_id!r} can't be stored: {error}") from error
 
 
-def hints_of(function: Any, local_names: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The resolved annotations of a function; names are looked up in its module, its closure and `local_names`.
+def hints_of(
+    function: Any, local_names: Mapping[str, Any] | None = None, *, only: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """The resolved annotations of a function, or `only` some of them.
 
-    Raises `DefinitionError` for a name that none of them has.
+    Names are looked up in its module, its closure and `local_names`. Raises `DefinitionError` for one that none has.
     """
-    names: dict[str, Any] = dict(local_names or {})
-    for name, cell in zip(getattr(function, "__code__", _NO_CODE).co_freevars, function.__closure__ or (), strict=False):
-        try:
-            names[name] = cell.cell_contents
-        except ValueError:  # not filled yet
-            continue
     try:
-        return get_type_hints(function, localns=names, include_extras=True)
+        found = annotations_of(function)
+        chosen = found if only is None else {name: found[name] for name in only if name in found}
+        return _resolved(chosen, _plain(function), {**(local_names or {}), **_closure(function)})
     except Exception as error:
         name = getattr(function, "__qualname__", repr(function))
         raise DefinitionError(
             f"The annotations of {name} can't be resolved: {error}. "
-            "Define the types before it at module level, and outside `if TYPE_CHECKING`."
+            "Define the types before it, and outside `if TYPE_CHECKING`."
         ) from error
 
 
-class _NoCode:
-    co_freevars: tuple[str, ...] = ()
+def _resolved(annotations: dict[str, Any], function: Any, local_names: dict[str, Any]) -> dict[str, Any]:
+    def stand_in() -> None: ...
+
+    stand_in.__annotations__ = annotations
+    names = getattr(function, "__globals__", None)
+    if names is None:
+        names = getattr(sys.modules.get(getattr(function, "__module__", None) or ""), "__dict__", {})
+    return get_type_hints(stand_in, globalns=names, localns=local_names, include_extras=True)
 
 
-_NO_CODE = _NoCode()
+def annotations_of(what: Any) -> dict[str, Any]:
+    """The annotations of a function, or the own ones of a class, as they are written."""
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        return annotationlib.get_annotations(what, format=annotationlib.Format.FORWARDREF)
+    return (
+        inspect.get_annotations(what) if isinstance(what, type) else dict(getattr(what, "__annotations__", None) or {})
+    )
+
+
+def _closure(function: Any) -> dict[str, Any]:
+    """The names that a function, and those it wraps, have from the functions around them and as type parameters."""
+    names: dict[str, Any] = {}
+    for layer in _layers(function):
+        names.update((parameter.__name__, parameter) for parameter in getattr(layer, "__type_params__", ()))
+        code, cells = getattr(layer, "__code__", None), getattr(layer, "__closure__", None) or ()
+        for name, cell in zip(code.co_freevars if code is not None else (), cells, strict=False):
+            try:
+                names[name] = cell.cell_contents
+            except ValueError:  # not filled yet
+                continue
+    return names
+
+
+def _layers(function: Any) -> Iterator[Any]:
+    seen: set[int] = set()
+    while function is not None and id(function) not in seen:
+        seen.add(id(function))
+        yield function
+        function = getattr(function, "__wrapped__", None)
+
+
+def _plain(function: Any) -> Any:
+    """The innermost of what `functools.wraps` has wrapped: annotations are written there."""
+    *_, innermost = _layers(_function(function))
+    return innermost
 
 
 def _function(fn: Any) -> Any:
     """The plain function behind a partial, a bound method or a callable object."""
     while isinstance(fn, partial):
-        fn = fn.func  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        fn = cast("partial[Any]", fn).func
     if isinstance(fn, types.MethodType):
         return fn.__func__
-    if inspect.isroutine(fn) or inspect.isclass(fn):  # pyright: ignore[reportUnknownArgumentType]
-        return fn  # pyright: ignore[reportUnknownVariableType]
-    call = getattr(type(fn), "__call__", None)  # pyright: ignore[reportUnknownArgumentType]  # noqa: B004
-    return call if inspect.isfunction(call) else fn  # pyright: ignore[reportUnknownVariableType]
+    if inspect.isroutine(fn) or inspect.isclass(fn) or hasattr(fn, "__wrapped__"):
+        return cast(Any, fn)
+    call = getattr(cast("type[Any]", type(fn)), "__call__", None)  # noqa: B004 - whether it is callable is known; this is how
+    return call if inspect.isfunction(call) else fn
 
 
 def is_async(fn: Callable[..., Any]) -> bool:
     """Whether calling `fn` makes a coroutine (so that it needs no thread)."""
     return inspect.iscoroutinefunction(_function(fn))
+
+
+def type_arguments(annotation: Any, of: type) -> tuple[Any, ...]:
+    """What an annotation, `of` or a subclass of it, says the type arguments of `of` are. Empty if it says nothing."""
+    origin = get_origin(annotation) or annotation
+    if origin is of:
+        return get_args(annotation)
+    given = dict(zip(getattr(origin, "__parameters__", ()), get_args(annotation), strict=False))
+    bases: tuple[Any, ...] = origin.__dict__.get("__orig_bases__", origin.__bases__)
+    for base in bases:
+        base_origin = get_origin(base) or base
+        if isinstance(base_origin, type) and issubclass(base_origin, of):
+            return type_arguments(_filled_in(_resolved_base(base, origin), given), of)
+    return ()
+
+
+def _filled_in(base: Any, given: Mapping[Any, Any]) -> Any:
+    parameters = getattr(base, "__parameters__", ())
+    if not parameters or isinstance(base, type):
+        return base
+    return base[tuple(given.get(parameter, parameter) for parameter in parameters)]
+
+
+def _resolved_base(base: Any, cls: type) -> Any:
+    """A base like `Context["Order"]`, with its quoted names looked up in the module of the class."""
+    if not any(isinstance(argument, (str, ForwardRef)) for argument in get_args(base)):
+        return base
+    try:
+        return _resolved({"base": base}, cls, {})["base"]
+    except Exception as error:
+        raise DefinitionError(
+            f"The base {base} of {cls.__qualname__} can't be resolved: {error}. Define the types before it, unquoted."
+        ) from error
