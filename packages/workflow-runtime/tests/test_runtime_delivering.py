@@ -287,7 +287,6 @@ async def test_a_queued_run_is_cancelled() -> None:
     assert world.app.journal == []
 
 
-@pytest.mark.xfail(reason="the store contract makes only paused runs due by a request to cancel, not delayed ones")
 @asynchronous
 async def test_a_delayed_run_is_cancelled_now() -> None:
     """A run that is to start in a year does not have to start first."""

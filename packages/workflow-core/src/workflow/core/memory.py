@@ -208,7 +208,7 @@ class InMemoryRunStore(RunStore):
         run.inbox[run.mail_count] = Mail(mail.kind, mail.id, mail.name, mail.payload, run.mail_count, now)
         run.updated_at = now
         awaited = run.awaits(mail)
-        if awaited and run.status == "paused":
+        if awaited and (run.status == "paused" or (run.status == "queued" and not run.is_due(now))):
             run.status = "queued"
             run.due_at = now
             self._moved(run)

@@ -32,7 +32,7 @@ class RunStore(ABC):
         """Create the run, unless there is one of this id; with a `lease`, claim what was created.
 
         Created under a lease, the run is `running` with fence 1, started `now`, due at the lease's end, and `claimed`
-        is given. Without a lease it is `queued`, due at `new.due_at`. Where a run of this id exists, nothing is
+        is given (`claimed_from` is `queued`). Without a lease it is `queued`, due at `new.due_at`. Where a run of this id exists, nothing is
         written, `created` is False and `run` is its row: it is never claimed, whatever its workflow or input.
         Repeating it after an unknown end is safe, but a run created under the lost answer's lease is only taken up
         when that lease ends.
@@ -60,10 +60,11 @@ class RunStore(ABC):
         - Without a `transition` the run stays `running` and is due at `commit.lease.until`.
         - With one, status, due time, waits, output, error and (where not None) recoveries are replaced and the owner is
           removed. The fence stays. An ended run gets `completed_at = now`, and its `error` is what the transition says.
-        - A transition to `paused` while there is mail after `seen_mail` is not carried out: records, consumption and
+        - A transition to `paused` while there is unconsumed mail after `seen_mail` is not carried out: records, consumption and
           state are written, the run stays `running` under the lease, and `released` is False. So a drive can never
           sleep through mail.
 
+        `lease.owner` is of no account here: the owner stays, only the time is used.
         The answer brings all unconsumed mail after `seen_mail` (for an ended run: none).
 
         Idempotent: repeating a commit that has been applied (the fence is the same and the log ends where this
@@ -80,9 +81,9 @@ class RunStore(ABC):
         - `ended`: the run has ended; nothing is written.
         - `accepted`: the mail has the next `seq` and `sent_at = now`, and survives everything from here on.
 
-        If the run is `paused` and one of its waits has this mail's `key`, or the mail is a cancel request, the run becomes
-        `queued`, due `now`, in the same atomic operation, and `awaited` is True; it is also True for a `running` and a
-        `queued` run that has such a wait, or for any cancel request. An early mail leaves status and due time as they are.
+        The mail is `awaited` if one of the run's waits has its `key`, whatever the run's status; a cancel request always is.
+        A run that awaits it and is `paused`, or `queued` for later, becomes `queued` and due `now` in the same atomic
+        operation. Mail that is not awaited leaves status and due time as they are.
         With a `lease`, a run that is then `queued` and due is claimed as by `claim_run`.
         Repeating it after an unknown end answers `duplicate` if it had happened.
         """

@@ -47,7 +47,7 @@ class CodecStore(ExecutionStore):
         self._codec = codec
 
     @property
-    def capabilities(self) -> Capabilities:  # type: ignore[override]
+    def capabilities(self) -> Capabilities:
         return self.inner.capabilities
 
     async def create_run(self, new: NewRun, *, lease: Lease | None, now: datetime) -> CreatedRun:

@@ -10,8 +10,6 @@ from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
-
 from workflow.core.records import ClaimedRun, Lease, RunRecord, RunStatus
 from workflow.core.store import RunStore
 
@@ -83,7 +81,8 @@ class RunFilter:
 class ExecutionStore(RunStore):
     """The contract of a store for many runs, shared by the processes of an app."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities()
+    capabilities: Capabilities = Capabilities()
+    """May differ between instances: a file is durable, and a database in memory is not."""
 
     @abstractmethod
     async def claim_due(
@@ -100,7 +99,8 @@ class ExecutionStore(RunStore):
     async def renew(self, held: Collection[HeldLease], *, until: datetime, now: datetime) -> Sequence[Renewal]:
         """Extend these leases to `until`, all in one statement. Answers for those still held; the others are lost.
 
-        A lease is held while the run is `running` with that fence, even after its time, if nobody has taken it.
+        A lease is held while the run is `running` with that fence, even after its time, if nobody has taken it. Nothing
+        but `due_at` changes.
         Repeating it is harmless.
         """
 

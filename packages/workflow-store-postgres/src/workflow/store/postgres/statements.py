@@ -420,9 +420,11 @@ moved AS (
         fence = CASE WHEN k.claims THEN r.fence + 1 ELSE r.fence END,
         started_at = CASE WHEN k.claims THEN coalesce(r.started_at, k.now) ELSE r.started_at END
     FROM (
-        SELECT h.n, h.run_id, h.now, h.until, h.new_owner, w.seq, h.status = 'paused' AND h.awaited AS wakes,
+        SELECT h.n, h.run_id, h.now, h.until, h.new_owner, w.seq,
+            h.awaited AND (h.status = 'paused' OR (h.status = 'queued' AND h.due_at > h.now)) AS wakes,
             h.new_owner IS NOT NULL AND (
-                (h.status = 'paused' AND h.awaited) OR (h.status = 'queued' AND h.due_at <= h.now)
+                (h.status = 'paused' AND h.awaited)
+                OR (h.status = 'queued' AND (h.awaited OR h.due_at <= h.now))
             ) AS claims
         FROM written w JOIN held h ON h.run_id = w.run_id
     ) k

@@ -7,7 +7,7 @@ after that, and only then, the inbox holds a mail with the number after the last
     1. insert the mail                                   where the run has not ended and the mail is new
     2. read the row, and whether the mail is in the inbox
     3. claim the run (four statements, see claims.py)    with a lease, where 1. inserted and the run is or gets ready
-    4. count the mail, and make a paused run ready       where 1. inserted
+    4. count the mail, and make a waiting run ready      where 1. inserted
 """
 
 from __future__ import annotations
@@ -45,12 +45,15 @@ run_id = ? AND EXISTS (
 
 _AWAITED = "(? = 'cancel' OR instr(awaits, ?) > 0)"
 
-_READY = f"{_ACCEPTED} AND ((status = 'paused' AND {_AWAITED}) OR (status = 'queued' AND due_at <= ?))"
+# A run that sleeps, or is queued for later, and waits for this mail.
+_WOKEN = f"((status = 'paused' OR (status = 'queued' AND due_at > ?)) AND {_AWAITED})"
+
+_READY = f"{_ACCEPTED} AND ({_WOKEN} OR (status = 'queued' AND due_at <= ?))"
 
 _COUNT = f"""
 UPDATE workflow_runs SET mail_count = mail_count + 1, updated_at = ?,
-  due_at = CASE WHEN status = 'paused' AND {_AWAITED} THEN ? ELSE due_at END,
-  status = CASE WHEN status = 'paused' AND {_AWAITED} THEN 'queued' ELSE status END
+  due_at = CASE WHEN {_WOKEN} THEN ? ELSE due_at END,
+  status = CASE WHEN {_WOKEN} THEN 'queued' ELSE status END
 WHERE {_ACCEPTED}
 """
 
@@ -58,13 +61,13 @@ WHERE {_ACCEPTED}
 def deliver_statements(run_id: str, mail: NewMail, lease: Lease | None, now: datetime) -> list[Statement]:
     at = micros(now)
     accepted = (run_id, mail.kind, mail.id)
-    awaited = (mail.kind, mail_key(mail.key))
-    claim = [] if lease is None else claim_one(_READY, (*accepted, *awaited, at), lease, now)
+    woken = (at, mail.kind, mail_key(mail.key))
+    claim = [] if lease is None else claim_one(_READY, (*accepted, *woken, at), lease, now)
     return [
         (_INSERT, (mail.kind, mail.id, mail.name, mail.payload, at, run_id)),
         (_READ, (mail.kind, mail.id, run_id)),
         *claim,
-        (_COUNT, (at, *awaited, at, *awaited, *accepted)),
+        (_COUNT, (at, *woken, at, *woken, *accepted)),
     ]
 
 
@@ -85,7 +88,8 @@ def deliver_result(results: list[list[Row]], mail: NewMail, lease: Lease | None,
 def _after(before: RunRecord, awaited: bool, now: datetime) -> RunRecord:
     """The row after the last statement, which has changed it in just this way."""
     run = replace(before, mail_count=before.mail_count + 1, updated_at=now)
-    return replace(run, status="queued", due_at=now) if awaited and run.status == "paused" else run
+    later = run.status == "queued" and run.due_at is not None and run.due_at > now
+    return replace(run, status="queued", due_at=now) if awaited and (run.status == "paused" or later) else run
 
 
 def _claimed(results: list[list[Row]], lease: Lease, now: datetime) -> ClaimedRun | None:

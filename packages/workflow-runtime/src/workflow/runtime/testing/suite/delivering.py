@@ -166,13 +166,15 @@ class DeliveringSuite(StoreSuite):
         assert (run.status, run.due_at, run.owner) == ("running", at(39), "bob")
 
     @store_test
-    async def test_cancel_does_not_hurry_a_queued_run(self, store: ExecutionStore) -> None:
-        """A run queued for later stays so: a cancel request is awaited, and seen when its time has come."""
-        await create(store, due=100)
-        delivered = await store.deliver("r", cancel(), lease=lease(), now=at(5))
-        assert (delivered.awaited, delivered.claimed) == (True, None)
+    async def test_cancel_hurries_a_run_queued_for_later(self, store: ExecutionStore) -> None:
+        """A request to cancel a run that starts later is looked at now: by whoever finds it due, or by this very claim."""
+        await create(store, "r", due=100)
+        assert (await store.deliver("r", cancel(), lease=None, now=at(5))).awaited is True
         run = await row(store)
-        assert (run.status, run.due_at) == ("queued", at(100))
+        assert (run.status, run.due_at) == ("queued", at(5))
+        await create(store, "s", due=100)
+        assert (await store.deliver("s", signal(), lease=lease(), now=at(6))).claimed is None
+        assert (await store.deliver("s", cancel(), lease=lease(), now=at(7))).claimed is not None
 
     @store_test
     async def test_deliver_with_a_lease_claims_what_it_woke(self, store: ExecutionStore) -> None:
