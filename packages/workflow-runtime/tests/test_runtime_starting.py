@@ -105,7 +105,7 @@ async def test_the_id_of_another_workflows_run_is_refused() -> None:
     runtime = world.runtime()
     await runtime.start_run("greet", run_id="r", input="Ann")
     before = await world.store.get_run("r")
-    with pytest.raises(InvalidArgumentError, match="'greet'.*another run_id"):
+    with pytest.raises(InvalidArgumentError, match=r"'greet'.*another run_id"):
         await runtime.start_run("nap", run_id="r", input=1.0)
     assert await world.store.get_run("r") == before
 
@@ -141,7 +141,7 @@ async def test_a_delay_starts_a_run_later() -> None:
 
 @asynchronous
 async def test_typed_output_comes_back_in_every_way() -> None:
-    """The output is an instance of the handler's return type: from the drive, a second start, `get_run`, another process."""
+    """The output is an instance of the return type: from the drive, a second start, `get_run`, another process."""
     world = World()
     runtime = world.runtime()
     await runtime.start_run("pay", run_id="r", input=Order(order_id="o"))

@@ -43,7 +43,7 @@ def ids(results: Sequence[Any]) -> set[str]:
 
 @asynchronous
 async def test_each_run_is_counted_by_what_it_was() -> None:
-    """Runs of dead owners are `recovered`, enqueued ones `ready`, due ones `timers`: in the lists and in the summary."""
+    """Runs of dead owners are `recovered`, enqueued ones `ready`, due ones `timers`, in lists and summary."""
     world = World()
     await make_timers(world, 2)
     await make_abandoned(world, 3)
