@@ -20,7 +20,8 @@ def postgres_url() -> Iterator[str]:
     """`WORKFLOW_TEST_POSTGRES_URL`, or a server that lives as long as the tests do."""
     given = os.environ.get("WORKFLOW_TEST_POSTGRES_URL")
     if not given:
-        with EmbeddedServer() as server:
+        # Each test has a new schema, engine and connections: the compiler for long queries would be busy with set-up.
+        with EmbeddedServer(jit="off", full_page_writes="off") as server:
             yield server.url
         return
     yield engine_url(given).render_as_string(hide_password=False)

@@ -6,28 +6,41 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from workflow.runtime.contract import ExecutionStore
 from workflow.runtime.testing.suite import ExecutionStoreSuite
 from workflow.store.postgres import PostgresStore
 
+_EMPTY = "WITH l AS (DELETE FROM {0}.workflow_log), m AS (DELETE FROM {0}.workflow_mail) DELETE FROM {0}.workflow_runs"
+
+
+@pytest.fixture(scope="class")
+def class_schema(new_schema: Callable[[], str]) -> str:
+    """One for all tests of a driver, emptied for each: making tables takes longer than most tests."""
+    return new_schema()
+
 
 class TestPostgresStore(ExecutionStoreSuite):
     driver = "asyncpg"
 
     @pytest.fixture(autouse=True)
-    def _place(self, postgres_url: str, new_schema: Callable[[], str]) -> None:
+    def _place(self, postgres_url: str, class_schema: str) -> None:
         self.url = make_url(postgres_url).set(drivername=f"postgresql+{self.driver}")
-        self.new_schema = new_schema
+        self.schema = class_schema
 
-    def make_store(self, tmp_path: Path) -> ExecutionStore:
-        return PostgresStore(self.url, schema=self.new_schema())
+    async def make_store(self, tmp_path: Path) -> ExecutionStore:
+        store = PostgresStore(self.url, schema=self.schema)
+        await store.migrate()
+        async with store.engine.begin() as connection:
+            await connection.execute(text(_EMPTY.format(self.schema)))
+        return store
 
     def reopen(self, store: ExecutionStore, tmp_path: Path) -> ExecutionStore:
-        assert isinstance(store, PostgresStore)
-        return PostgresStore(self.url, schema=store.schema)
+        return PostgresStore(self.url, schema=self.schema)
 
 
 class TestPostgresStoreOnPsycopg(TestPostgresStore):
     driver = "psycopg"
+    model_examples = 5

@@ -83,6 +83,8 @@ class _Asyncpg:
 
     async def _fetch_in_block(self, sql: str, args: Sequence[Any]) -> Sequence[Row]:
         """asyncpg parses and executes in two trips, which only a transaction keeps on one server behind a pooler."""
+        if self._connection.is_in_transaction():
+            return await self._connection.fetch(sql, *args)
         async with self._connection.transaction():
             return await self._connection.fetch(sql, *args)
 

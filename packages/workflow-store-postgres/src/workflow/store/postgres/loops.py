@@ -79,9 +79,13 @@ class Loops:
 
     async def close_here(self) -> None:
         """Let go of what this loop has. It may use the store again."""
-        here = self._used.pop(asyncio.get_running_loop(), None)
+        loop = asyncio.get_running_loop()
+        here = self._used.pop(loop, None)
         if here is not None:
             await here.close()
+        if self._owned and loop is self._home:
+            self._home = None
+            await self._engine.dispose()
 
     async def close(self) -> None:
         """Finish what is under way on this loop and on those that run in other threads, and refuse everything after."""
@@ -95,8 +99,8 @@ class Loops:
         await self.close_here()
         self._forget_closed()
         for loop in [loop for loop in self._used if loop.is_running()]:
-            closing = asyncio.run_coroutine_threadsafe(self._used.pop(loop).close(), loop)
+            closing = asyncio.run_coroutine_threadsafe(self.close_here(), loop)
             await asyncio.wait_for(asyncio.wrap_future(closing), timeout=self._limits.retry_for)
         if self._owned:
-            at_home = self._home is None or self._home is asyncio.get_running_loop()
-            await self._engine.dispose(close=at_home)
+            # What is left in its pool belongs to a loop that is gone.
+            await self._engine.dispose(close=False)
