@@ -24,6 +24,7 @@ CORE = {*PYDANTIC, "jsonpatch", "jsonpointer"}
 EXPECTED: dict[str, tuple[str, set[str], set[str]]] = {
     "workflow-core": ("workflow.core", set(), CORE),
     "workflow-runtime": ("workflow.runtime", {"workflow-core"}, CORE),
+    "workflow-store-d1": ("workflow.store.d1", {"workflow-core", "workflow-runtime", "workflow-store-sqlite"}, CORE),
     "workflow-store-sqlite": ("workflow.store.sqlite", {"workflow-core", "workflow-runtime"}, CORE),
 }
 
