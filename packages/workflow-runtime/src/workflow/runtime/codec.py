@@ -92,6 +92,9 @@ class CodecStore(ExecutionStore):
     async def next_due(self, workflow_ids: Collection[str]) -> datetime | None:
         return await self.inner.next_due(workflow_ids)
 
+    async def wait_for_work(self, workflow_ids: Collection[str]) -> None:
+        await self.inner.wait_for_work(workflow_ids)
+
     async def list_runs(self, query: RunFilter) -> Sequence[RunRecord]:
         return [self._run(run) for run in await self.inner.list_runs(query)]
 

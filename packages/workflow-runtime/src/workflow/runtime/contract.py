@@ -6,10 +6,12 @@ caller) hold for every operation here as well. `workflow.runtime.testing` holds 
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
 from workflow.core.records import ClaimedRun, Lease, RunRecord, RunStatus
 from workflow.core.store import RunStore
 
@@ -131,6 +133,18 @@ class ExecutionStore(RunStore):
     @abstractmethod
     async def close(self) -> None:
         """Finish what is under way and let go of connections, threads and files. Safe to repeat."""
+
+    async def wait_for_work(self, workflow_ids: Collection[str]) -> None:
+        """Return when a run of these workflows may have become due, or due earlier, whichever process made it so.
+
+        A hint, for workers that would otherwise wait for their next poll: it may return for nothing and it may miss
+        something, for its callers poll as well. It should return within milliseconds of a `create_run`, `deliver` or
+        `commit` that left a run `queued`. What happens between two calls on one event loop is not missed: a store that
+        listens goes on listening from the first call until `close_loop` or `close`, and the next call returns at once.
+        Called by one task at a time for each set of ids. May be cancelled at any time. Raises what the connection
+        raises; the caller tries again later. This default knows of no notices, and never returns.
+        """
+        await asyncio.get_running_loop().create_future()
 
     async def close_loop(self) -> None:
         """Let go of what the store holds for the running event loop only (see `renews_from_any_loop`)."""

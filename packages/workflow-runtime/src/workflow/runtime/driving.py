@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from workflow.core import DefinitionError, ErrorInfo, PayloadError, WorkflowVersionError
+from workflow.core import DefinitionError, ErrorInfo, PayloadError, StoreError, WorkflowVersionError
 from workflow.core.clock import Clock
 from workflow.core.engine import Drive, DriveEnvironment, DriveOutcome
 from workflow.core.payload import payload_type
@@ -80,8 +81,39 @@ class Driver:
     def lease(self, owner: str, now: datetime) -> Lease:
         return Lease(owner, now + self._lease)
 
-    async def drive(self, claimed: ClaimedRun, owner: str, budget: Budget, *, keep_events: bool) -> RunResult[Any]:
-        """Drive a claimed run until it ends, pauses, or the budget is spent. Raises only what the store raises."""
+    async def drive_safely(
+        self,
+        claimed: ClaimedRun,
+        owner: str,
+        budget: Budget,
+        *,
+        keep_events: bool = False,
+        under_way: dict[str, DriveEnvironment] | None = None,
+    ) -> RunResult[Any]:
+        """`drive`, where whatever goes wrong with a run is its result: one bad run must not stop the others."""
+        try:
+            return await self.drive(claimed, owner, budget, keep_events=keep_events, under_way=under_way)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return _not_driven(claimed.run, error)  # a stray one, from the depths of a middleware
+        except Exception as error:
+            return _not_driven(claimed.run, error)
+
+    async def drive(
+        self,
+        claimed: ClaimedRun,
+        owner: str,
+        budget: Budget,
+        *,
+        keep_events: bool,
+        under_way: dict[str, DriveEnvironment] | None = None,
+    ) -> RunResult[Any]:
+        """Drive a claimed run until it ends, pauses, or the budget is spent. Raises only what the store raises.
+
+        Meanwhile its environment is in `under_way`, where the caller may still change the deadline.
+        """
         collector = Collector(claimed.run.run_id, self._publisher, keep=keep_events)
         environment = DriveEnvironment(
             store=self._store,
@@ -95,7 +127,13 @@ class Driver:
             max_payload=self._store.capabilities.max_payload,
             telemetry=self._telemetry(),
         )
-        outcome = await self._drive(claimed, environment)
+        if under_way is not None:
+            under_way[claimed.run.run_id] = environment
+        try:
+            outcome = await self._drive(claimed, environment)
+        finally:
+            if under_way is not None:
+                del under_way[claimed.run.run_id]
         if outcome.kind == "lost":
             return await self._state_of_lost(outcome)
         return self._result(outcome, collector)
@@ -175,6 +213,15 @@ class Driver:
         except DefinitionError:
             return None
         return workflow.for_version(run.workflow_version) if workflow is not None else None
+
+
+def _not_driven(run: RunRecord, error: BaseException) -> RunResult[Any]:
+    # Where the store is away, a line for each run says enough.
+    trace = None if isinstance(error, (StoreError, OSError)) else error
+    logger.error(
+        "Run %r could not be driven, and goes on when its lease has run out: %r", run.run_id, error, exc_info=trace
+    )
+    return RunResult("running", run.run_id, run.workflow_id, error=ErrorInfo.of(error), exception=error)
 
 
 def _kind(outcome: DriveOutcome) -> RunKind:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -18,6 +20,7 @@ from workflow.core.payload import check_size
 from workflow.core.records import Delivered, NewMail, NewRun, RunRecord, RunStatus
 from workflow.core.telemetry import NO_TELEMETRY, Telemetry, find_telemetry
 
+from .bell import Bell
 from .codec import Codec, CodecStore
 from .contract import ExecutionStore
 from .driving import Budget, Driver, new_owner
@@ -27,7 +30,9 @@ from .reading import Reader
 from .registry import Registration, Registry
 from .results import Run, RunKind, RunPage, RunResult, SweepResult
 from .spans import count, span
+from .stopping import Stop
 from .sweeping import Sweep
+from .worker import Worker, WorkerReport, WorkerSettings
 
 __all__ = ["WorkflowRuntime"]
 
@@ -75,6 +80,7 @@ class WorkflowRuntime:
         self._registry = Registry(workflows)
         self._publisher = Publisher(publish)
         self._telemetry: Telemetry | None = None if telemetry else NO_TELEMETRY
+        self._bell = Bell()
         self._keeper = LeaseKeeper(self.store, self.clock, length)
         self._driver = Driver(
             self.store,
@@ -169,6 +175,8 @@ class WorkflowRuntime:
         if created.claimed is not None:
             result = await self._driver.drive(created.claimed, self.owner, budget, keep_events=include_events)
             return replace(result, created=True)
+        if created.created:
+            self._bell.ring(due_at)
         self._check_same_workflow(created.run, definition)
         return self._state_result(created.run, created.run.status, created=created.created)
 
@@ -256,6 +264,8 @@ class WorkflowRuntime:
             return await self._driver.drive(delivered.claimed, self.owner, budget, keep_events=include_events)
         if delivered.outcome == "accepted":
             self._driver.tell_news(run_id)
+            if delivered.run is not None and delivered.run.status == "queued" and delivered.run.due_at is not None:
+                self._bell.ring(delivered.run.due_at)
         if delivered.run is None:
             return RunResult("not_found", run_id)
         return self._state_result(delivered.run, _delivered_kind(delivered, delivered.run))
@@ -294,6 +304,39 @@ class WorkflowRuntime:
             keep_events=include_events,
         )
         return await sweep.run()
+
+    async def serve(
+        self,
+        *,
+        concurrency: int | None = None,
+        per_workflow: int | Mapping[str, int] | None = None,
+        poll_interval: Duration = 1.0,
+        grace: Duration = 20.0,
+        stop: asyncio.Event | None = None,
+        signals: bool = True,
+        on_result: Callable[[RunResult[Any]], object] | None = None,
+    ) -> WorkerReport:
+        """Drive what is due as soon as it is due, up to `concurrency` runs at once, until told to stop.
+
+        `per_workflow` limits how many runs of each workflow (or of those named) this process drives at once. What this
+        process or the store tells of begins at once; what only a poll finds, at most `poll_interval` seconds late.
+
+        SIGTERM, SIGINT (unless `signals=False`) or `stop` end it in good order: nothing more is begun, and what is
+        under way gets `grace` seconds to come to the end of its step. What has not by then (or at a second signal, or
+        when the task of this call is cancelled) is handed back, for another worker to go on with at once.
+        `on_result` is called with the result of each drive. A store that can't be reached is waited for.
+        """
+        settings = WorkerSettings(
+            self._concurrency if concurrency is None else concurrency,
+            per_workflow,
+            span(poll_interval, "poll_interval"),
+            span(grace, "grace"),
+            on_result,
+        )
+        stopping = Stop(stop)
+        worker = Worker(self.store, self.workflow_ids, self._driver, self._bell, self.clock, self.owner, settings)
+        with stopping.on_signals() if signals else nullcontext():
+            return await worker.run(stopping)
 
     # Looking
 

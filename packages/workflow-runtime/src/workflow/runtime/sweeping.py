@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import Counter
 from collections.abc import Sequence
-from itertools import cycle
 from typing import Any
 
-from workflow.core import ErrorInfo
-from workflow.core.records import ClaimedRun, RunRecord, RunStatus
+from workflow.core.records import ClaimedRun
 
+from .claiming import PARTS, part_counts, shares
 from .contract import ClaimLimits, ExecutionStore
 from .driving import Budget, Driver
 from .registry import Registry
 from .results import RunResult, SweepResult
 
 __all__ = ["Sweep"]
-
-logger = logging.getLogger("workflow.runtime")
-
-_PARTS: dict[RunStatus, str] = {"running": "recovered", "queued": "ready", "paused": "timers"}
 
 
 class Sweep:
@@ -96,7 +89,7 @@ class Sweep:
         return bool(self._tasks)
 
     async def _claim(self, free: int) -> None:
-        asked = self._shares(free)
+        asked = shares(self._open, self._left, free)
         now = self._budget.clock.now()
         lease = self._driver.lease(self._owner, now)
         claimed = await self._store.claim_due(self._ids, lease, limits=ClaimLimits(**asked), now=now)
@@ -104,19 +97,8 @@ class Sweep:
             self._tasks.add(asyncio.create_task(self._drive(run), name=f"drive {run.run.run_id}"))
         self._note(claimed, asked)
 
-    def _shares(self, free: int) -> dict[str, int]:
-        """How many to ask for of each part, so that it is `free` in all at most, and each part has its turn."""
-        asked = dict.fromkeys(self._left, 0)
-        for part in cycle(self._open):
-            if not free or all(asked[other] == self._left[other] for other in self._open):
-                return asked
-            if asked[part] < self._left[part]:
-                asked[part] += 1
-                free -= 1
-        return asked
-
     def _note(self, claimed: Sequence[ClaimedRun], asked: dict[str, int]) -> None:
-        counts = Counter(_PARTS[run.claimed_from] for run in claimed)
+        counts = part_counts(claimed)
         for part in [part for part in self._open if asked[part]]:
             self._left[part] -= counts[part]
             self._open.remove(part)
@@ -125,20 +107,8 @@ class Sweep:
             self._cut_short |= not self._left[part]
 
     async def _drive(self, claimed: ClaimedRun) -> None:
-        try:
-            result = await self._driver.drive(claimed, self._owner, self._budget, keep_events=self._keep_events)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            result = self._not_driven(claimed.run, error)  # a stray one, from the depths of a middleware
-        except Exception as error:
-            result = self._not_driven(claimed.run, error)
-        self._results[_PARTS[claimed.claimed_from]].append(result)
-
-    def _not_driven(self, run: RunRecord, error: BaseException) -> RunResult[Any]:
-        logger.error("Run %r could not be driven; it goes on when its lease has run out.", run.run_id, exc_info=error)
-        return RunResult("running", run.run_id, run.workflow_id, error=ErrorInfo.of(error), exception=error)
+        result = await self._driver.drive_safely(claimed, self._owner, self._budget, keep_events=self._keep_events)
+        self._results[PARTS[claimed.claimed_from]].append(result)
 
     def _result(self) -> SweepResult:
         yielded = any(result.kind == "queued" for results in self._results.values() for result in results)

@@ -123,6 +123,10 @@ class CrashingStore(ExecutionStore):
     async def next_due(self, workflow_ids: Collection[str]) -> datetime | None:
         return await self._call("next_due", lambda: self.inner.next_due(workflow_ids))
 
+    async def wait_for_work(self, workflow_ids: Collection[str]) -> None:
+        """No operation of its own to die at: nothing hangs on a notice."""
+        await self.inner.wait_for_work(workflow_ids)
+
     async def list_runs(self, query: RunFilter) -> Sequence[RunRecord]:
         return await self._call("list_runs", lambda: self.inner.list_runs(query))
 
