@@ -150,7 +150,7 @@ def test_connections_that_died_while_idle(postgres_url: str, opened: Callable[..
 
 
 def test_a_server_that_crashes_and_comes_back():
-    """The server is shut down as in a crash, under load, and started again: each commit is written once, none is lost."""
+    """The server is shut down as in a crash, under load, and started again: each commit is written, and once."""
 
     async def main(server: EmbeddedServer) -> None:
         store = PostgresStore(server.url, retry_for=20)

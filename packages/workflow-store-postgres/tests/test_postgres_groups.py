@@ -106,7 +106,7 @@ async def _busy(store: PostgresStore) -> list[asyncio.Future[Any]]:
 
 
 def test_one_outcome_does_not_hurt_another(opened: Callable[[], Any], statements: list[str]):
-    """In one group: a lost fence, a conflict, an unknown run, an end, a refused pause, a repetition; each for itself."""
+    """A lost fence, a conflict, an unknown run, an end, a refused pause, a repetition in one group: each for itself."""
 
     async def main() -> None:
         async with opened() as store:

@@ -1,8 +1,8 @@
 """Races in a given order: a statement is stopped between its snapshot and its locks, and rivals act meanwhile.
 
-The statement under test gets a gate: it waits for an advisory lock before it locks a row. The test holds that lock until
-`pg_stat_activity` shows that the statement really waits, lets a rival act and commit, and opens the gate. From then on
-the statement's snapshot is older than the rows that it locks.
+The statement under test gets a gate: it waits for an advisory lock before it locks a row. The test holds that lock
+until `pg_stat_activity` shows that the statement really waits, lets a rival act and commit, and opens the gate. From
+then on the statement's snapshot is older than the rows that it locks.
 """
 
 from __future__ import annotations
