@@ -60,10 +60,11 @@ def hints_of(
 
     Names are looked up in its module, its closure and `local_names`. Raises `DefinitionError` for one that none has.
     """
+    function = _function(function)
     try:
         found = annotations_of(function)
         chosen = found if only is None else {name: found[name] for name in only if name in found}
-        return _resolved(chosen, _plain(function), {**(local_names or {}), **_closure(function)})
+        return _resolved(chosen, _innermost(function), {**(local_names or {}), **_closure(function)})
     except Exception as error:
         name = getattr(function, "__qualname__", repr(function))
         raise DefinitionError(
@@ -115,9 +116,9 @@ def _layers(function: Any) -> Iterator[Any]:
         function = getattr(function, "__wrapped__", None)
 
 
-def _plain(function: Any) -> Any:
-    """The innermost of what `functools.wraps` has wrapped: annotations are written there."""
-    *_, innermost = _layers(_function(function))
+def _innermost(function: Any) -> Any:
+    """The innermost of what `functools.wraps` has wrapped: its module is where the annotations are written."""
+    *_, innermost = _layers(function)
     return innermost
 
 
@@ -135,6 +136,8 @@ def _function(fn: Any) -> Any:
 
 def is_async(fn: Callable[..., Any]) -> bool:
     """Whether calling `fn` makes a coroutine (so that it needs no thread)."""
+    if type(fn) is types.FunctionType and fn.__code__.co_flags & inspect.CO_COROUTINE:
+        return True  # the common case, without a look at everything that a callable can be
     return inspect.iscoroutinefunction(_function(fn))
 
 
