@@ -33,7 +33,7 @@ class CancelFlag:
         return f"<CancelFlag {'set' if self._set else 'clear'}>"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class StepContext:
     """One attempt of one step."""
 

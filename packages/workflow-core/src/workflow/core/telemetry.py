@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any, Protocol
 
 from .records import RunRecord
@@ -99,9 +100,17 @@ class _Span:
 
 
 def find_telemetry() -> Telemetry:
-    """OpenTelemetry where its API is installed, else silence."""
+    """OpenTelemetry where its API is installed and the app has set a provider (by now), else silence."""
+    trace = _api()
+    if trace is None or isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return NO_TELEMETRY  # spans that nobody could ever see are not made: they would cost more than a step
+    return OpenTelemetry(trace)
+
+
+@cache
+def _api() -> Any:
     try:
         from opentelemetry import trace
     except ImportError:
-        return NO_TELEMETRY
-    return OpenTelemetry(trace)
+        return None
+    return trace

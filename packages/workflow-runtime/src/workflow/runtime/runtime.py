@@ -376,16 +376,25 @@ class WorkflowRuntime:
         return await self._reader.wait_for_run(run_id, timeout)
 
     async def purge(
-        self, older_than: datetime | timedelta, *, workflow_id: str | None = None, limit: int | None = None
+        self,
+        older_than: datetime | timedelta,
+        *,
+        workflow_id: str | None = None,
+        limit: int | None = None,
+        now: datetime | None = None,
     ) -> int:
         """Delete runs that have ended before that time (or longer ago than that), in batches; returns how many.
 
         Runs that have not ended are never deleted. `limit` bounds the number.
         """
-        before = self.clock.now() - older_than if isinstance(older_than, timedelta) else aware(older_than, "older_than")
+        if isinstance(older_than, timedelta):
+            before = self._budget(now, None).clock.now() - span(older_than, "older_than")
+        else:
+            before = aware(older_than, "older_than")
+        left = None if limit is None else count(limit, "limit")
         total = 0
-        while limit is None or total < limit:
-            batch = _PURGE_BATCH if limit is None else min(_PURGE_BATCH, limit - total)
+        while left is None or total < left:
+            batch = _PURGE_BATCH if left is None else min(_PURGE_BATCH, left - total)
             deleted = await self.store.purge(before, workflow_id=workflow_id, limit=batch)
             total += deleted
             if deleted < batch:
@@ -399,9 +408,12 @@ class WorkflowRuntime:
         return Budget.of(clock, None if max_duration is None else span(max_duration, "max_duration"))
 
     def _find_telemetry(self) -> Telemetry:
-        if self._telemetry is None:
-            self._telemetry = find_telemetry()
-        return self._telemetry
+        if self._telemetry is not None:
+            return self._telemetry
+        found = find_telemetry()
+        if found is not NO_TELEMETRY:  # the app may set its provider later
+            self._telemetry = found
+        return found
 
     def _state_result(self, record: RunRecord, kind: RunKind, *, created: bool = False) -> RunResult[Any]:
         run = self._driver.view(record)

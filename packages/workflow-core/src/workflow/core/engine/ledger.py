@@ -62,7 +62,7 @@ class Ledger:
     def append(self, event: Event) -> None:
         """Add an event (made with `index=next_index`) to what the next commit writes."""
         record = write_event(event, self.next_index)
-        if record.payload is not None:
+        if record.payload is not None and len(record.payload) * 4 > self._environment.max_payload:
             what = f"The payload of {event.type} {getattr(event, 'id', '')!r} of run {self.run_id!r}"  # type: ignore[attr-defined]
             check_size(record.payload, self._environment.max_payload, what)
         self._records.append(record)

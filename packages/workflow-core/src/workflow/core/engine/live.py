@@ -169,6 +169,8 @@ class Live:
             return False
         match = self._session.mailbox.next_match()
         timer = self._session.timers.first()
+        if match is None and timer is None:
+            return bool(self._waiting) and self._interrupted()
         due = timer is not None and timer.until is not None and timer.until <= self._ledger.now()
         if match is not None and not (due and timer is not None and timer.until is not None and timer.until < match[0].sent_at):
             self._receive(*match)
@@ -262,8 +264,10 @@ class Live:
     async def _proceed(self) -> None:
         """Nothing has happened: start steps, wait, or pause."""
         now = self._ledger.now()
-        self._waiting = [operation for operation in self._waiting if not operation.future.done()]
-        ready = [step for step in self._waiting if step.retry_at is None or step.retry_at <= now]
+        ready: list[StepOperation] = []
+        if self._waiting:
+            self._waiting = [operation for operation in self._waiting if not operation.future.done()]
+            ready = [step for step in self._waiting if step.retry_at is None or step.retry_at <= now]
         stopping = self._session.yielding or self._spent or (bool(ready) and self._nearly_spent(now))
         if ready and not stopping:
             await self._start_steps(ready, now)

@@ -59,6 +59,8 @@ class StepRunner:
         self._environment = environment
         self._wake = wake
         self._host = contextvars.copy_context()
+        self._timed = False
+        """Whether any attempt has had a timeout: looking for the next one is linear in what runs."""
         self.running: dict[str, Attempt] = {}
         self.cut_off: set[Attempt] = set()
         """Attempts that were cancelled and have not ended yet."""
@@ -67,13 +69,14 @@ class StepRunner:
     def start(self, operation: StepOperation, now: datetime) -> None:
         """Start the next attempt of a step."""
         deadline = None if operation.timeout is None else now + timedelta(seconds=operation.timeout)
+        self._timed = self._timed or deadline is not None
         drive_deadline = self._environment.deadline
         context = StepContext(
             run_id=self._run_id,
             step_id=operation.id,
             attempt=operation.attempt + 1,
             max_attempts=operation.retry.max_attempts,
-            deadline=min((at for at in (deadline, drive_deadline) if at is not None), default=None),
+            deadline=deadline if drive_deadline is None else min(deadline or drive_deadline, drive_deadline),
             drive_deadline=drive_deadline,
             margin=self._environment.margin,
             clock=self._environment.clock,
@@ -141,6 +144,8 @@ class StepRunner:
 
     def time_out(self, now: datetime) -> None:
         """End the attempts whose own timeout is over. A function in a thread can't be stopped: it is left to itself."""
+        if not self._timed:
+            return
         for attempt in list(self.running.values()):
             if attempt.deadline is not None and attempt.deadline <= now and not attempt.timed_out:
                 attempt.timed_out = True
@@ -149,6 +154,8 @@ class StepRunner:
                     attempt.task.cancel()
 
     def next_timeout(self) -> datetime | None:
+        if not self._timed:
+            return None
         return min(
             (a.deadline for a in self.running.values() if a.deadline is not None and not a.timed_out), default=None
         )
