@@ -22,7 +22,7 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
 
 
 def test_cancelled_drive_releases_the_run_with_what_is_done() -> None:
-    """A host that cancels a drive leaves the run queued, with what is finished in its log and the rest to be tried again."""
+    """A host that cancels a drive leaves the run queued, with what is finished in its log and the rest to do."""
     gates = Gates()
 
     @create_workflow(id="w")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from typing import Any, NoReturn
 
-from ..errors import HandlerError
+from workflow.core.errors import HandlerError
+
+from .callers import FROM_WAIT_FOR, find_caller
 from .handle import ReadyHandle
 from .refusals import refusing
-from .task import DurableFuture, DurableTask
+from .task import DurableFuture, DurableTask, Place
 from .timer import DurableTimer
 
 __all__ = ["DurableLoop"]
@@ -42,6 +45,9 @@ class DurableLoop(asyncio.AbstractEventLoop):
         self._ready: deque[ReadyHandle] = deque()
         self._numbers = 0
         self._prune_at = 64
+        self._main_place = Place()
+        self._made_early: dict[int, DurableTask] = {}
+        """Tasks that `as_completed` is about to ask for, by the identity of their coroutines."""
         self._start_timer = start_timer
         self._cancel_timer = cancel_timer
         self._failure: BaseException | None = None
@@ -50,6 +56,17 @@ class DurableLoop(asyncio.AbstractEventLoop):
 
     def run_ready(self) -> None:
         """Run callbacks until none is left. What one raises is raised, and so is what asyncio reports as a failure."""
+        try:
+            self._run_callbacks()
+        except (HandlerError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # even SystemExit: it is not the host that wanted to exit
+            raise HandlerError(f"A callback on the handler's loop, or a task of it, raised {error!r}.") from error
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise HandlerError("A callback of the handler's loop failed.") from failure
+
+    def _run_callbacks(self) -> None:
         ready = self._ready
         left = SPIN_LIMIT
         while ready:
@@ -60,9 +77,6 @@ class DurableLoop(asyncio.AbstractEventLoop):
             left -= 1
             if not left:
                 self._raise_spin()
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise HandlerError("A callback of the handler's loop failed.") from failure
 
     def drop_ready(self) -> None:
         """Forget what is ready to run: the handler is being torn down."""
@@ -123,19 +137,43 @@ class DurableLoop(asyncio.AbstractEventLoop):
         **unknown: Any,
     ) -> DurableTask:
         if eager_start:
+            coro.close()
             raise HandlerError("Eager tasks are not supported in a handler: create the task without `eager_start`.")
+        caller = find_caller(sys._getframe(1))
+        if caller is None:
+            return self._make_task(coro, name, context)
+        if caller is FROM_WAIT_FOR:
+            return self._make_task(coro, name, context, self._current_place())
+        return self._made_in_order(coro, caller)
+
+    def _made_in_order(self, coro: Coroutine[Any, Any, Any], coroutines: Sequence[Any]) -> DurableTask:
+        """Make the tasks of `as_completed` in the order in which it was given their coroutines, all with the first."""
+        early = self._made_early
+        if id(coro) not in early:
+            for each in coroutines:
+                if asyncio.iscoroutine(each) and id(each) not in early:
+                    early[id(each)] = self._make_task(each, None, None)
+        task = early.pop(id(coro), None)
+        return task if task is not None else self._make_task(coro, None, None)
+
+    def _make_task(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        name: str | None,
+        context: contextvars.Context | None,
+        place: Place | None = None,
+    ) -> DurableTask:
         self._numbers += 1
-        parent = asyncio.current_task(self)
-        task = DurableTask(
-            coro,
-            loop=self,
-            name=name if name is not None else f"branch-{self._numbers}",
-            context=context,
-            number=self._numbers,
-            parent=parent if isinstance(parent, DurableTask) else (self.tasks[0] if self.tasks else None),
-        )
+        if place is None:
+            place = self._current_place().child() if self._numbers > 1 else self._main_place
+        name = name if name is not None else f"branch-{self._numbers}"
+        task = DurableTask(coro, loop=self, name=name, context=context, number=self._numbers, place=place)
         self._own(task)
         return task
+
+    def _current_place(self) -> Place:
+        current = asyncio.current_task(self)
+        return current.place if isinstance(current, DurableTask) else self._main_place
 
     def _own(self, task: DurableTask) -> None:
         self.tasks.append(task)

@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .loop import DurableLoop
 
-__all__ = ["DurableFuture", "DurableTask"]
+__all__ = ["DurableFuture", "DurableTask", "Place"]
+
+
+class Place:
+    """Where a task stands in the tree of tasks: "" for the main one, "2.1" for its 2nd child's 1st child."""
+
+    __slots__ = ("_children", "path")
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+        self._children = 0
+
+    def child(self) -> Place:
+        self._children += 1
+        return Place(f"{self.path}.{self._children}" if self.path else str(self._children))
 
 
 class DurableTask(asyncio.Task[Any]):
@@ -28,15 +42,10 @@ class DurableTask(asyncio.Task[Any]):
         name: str,
         context: Context | None,
         number: int,
-        parent: DurableTask | None,
+        place: Place,
     ) -> None:
         self.number = number
-        self._parent = parent
-        self._place = 0
-        self._children = 0
-        if parent is not None:
-            parent._children += 1
-            self._place = parent._children
+        self.place = place
         super().__init__(coro, loop=loop, name=name, context=context)
 
     def __hash__(self) -> int:
@@ -44,13 +53,7 @@ class DurableTask(asyncio.Task[Any]):
 
     @property
     def path(self) -> str:
-        """Where this task stands in the tree of tasks: "" for the main one, "2.1" for its 2nd child's 1st child."""
-        places: list[str] = []
-        task = self
-        while task._parent is not None:
-            places.append(str(task._place))
-            task = task._parent
-        return ".".join(reversed(places))
+        return self.place.path
 
 
 class DurableFuture(asyncio.Future[Any]):
