@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import UTC, datetime
+from datetime import datetime
 
 from pydantic_core import from_json, to_json
+
 from workflow.core import InvalidArgumentError
+from workflow.core.arguments import aware
 
 __all__ = ["decode_cursor", "encode_cursor"]
 
@@ -22,6 +24,6 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
         created_at, run_id = from_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         if not isinstance(run_id, str):
             raise ValueError("no run id")
-        return datetime.fromisoformat(created_at).astimezone(UTC), run_id
-    except (ValueError, TypeError, binascii.Error) as error:
+        return aware(datetime.fromisoformat(created_at), "created_at"), run_id
+    except (ValueError, TypeError, OverflowError, binascii.Error) as error:
         raise InvalidArgumentError(f"{cursor!r} is not a cursor of list_runs: pass next_cursor on as it is.") from error

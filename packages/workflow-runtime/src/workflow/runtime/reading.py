@@ -19,6 +19,7 @@ from .cursor import decode_cursor, encode_cursor
 from .driving import Driver
 from .publishing import Publisher
 from .results import Run, RunPage
+from .spans import count, span
 
 __all__ = ["Reader"]
 
@@ -47,8 +48,7 @@ class Reader:
         limit: int,
         cursor: str | None,
     ) -> RunPage:
-        if limit < 1:
-            raise InvalidArgumentError(f"limit must be at least 1, not {limit}.")
+        count(limit, "limit", least=1)
         query = RunFilter(
             workflow_id=workflow_id,
             status=_statuses(status),
@@ -67,7 +67,7 @@ class Reader:
         run = await self._store.get_run(run_id)
         if run is None:
             raise RunNotFoundError(run_id)
-        return _events(run, await self._store.read_log(run_id, after=after, limit=limit))
+        return await self._events(run, await self._store.read_log(run_id, after=after, limit=limit))
 
     async def stream(self, run_id: str, after: int) -> AsyncIterator[Event]:
         watcher = self._publisher.watch(run_id)
@@ -80,7 +80,7 @@ class Reader:
                 if run is None:
                     raise RunNotFoundError(run_id)
                 records = await self._store.read_log(run_id, after=after)
-                for event in _events(run, records):
+                for event in await self._events(run, records):
                     yield event
                 if run.ended:
                     return
@@ -91,20 +91,43 @@ class Reader:
             self._publisher.unwatch(run_id, watcher)
 
     async def wait_for_run(self, run_id: str, timeout: float | None) -> Run[Any] | None:
+        limit = None if timeout is None else span(timeout, "timeout").total_seconds()
         watcher = self._publisher.watch(run_id)
+        expiry = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(timeout):
-                poll = _FIRST_POLL
-                while True:
-                    watcher.clear()
-                    run = await self._store.get_run(run_id)
-                    if run is None or run.ended:
-                        return None if run is None else self._driver.view(run)
-                    poll = await _pause(watcher, poll)
+            async with expiry:
+                return await self._ended(run_id, watcher)
         except TimeoutError:
-            raise TimeoutError(f"Run {run_id!r} has not ended within {timeout:g} s.") from None
+            if not expiry.expired():
+                raise  # the store's
+            raise TimeoutError(f"Run {run_id!r} has not ended within {limit:g} s.") from None
         finally:
             self._publisher.unwatch(run_id, watcher)
+
+    async def _ended(self, run_id: str, watcher: asyncio.Event) -> Run[Any] | None:
+        poll = _FIRST_POLL
+        while True:
+            watcher.clear()
+            run = await self._store.get_run(run_id)
+            if run is None or run.ended:
+                return None if run is None else self._driver.view(run)
+            poll = await _pause(watcher, poll)
+
+    async def _events(self, run: RunRecord, records: Sequence[LogRecord]) -> Sequence[Event]:
+        """The events of records. How a run ended is in its row, once: it is put into the event that says so."""
+        events = read_events(run.run_id, records)
+        if events and isinstance(events[-1], (RunFinished, RunErrored)):
+            if not run.ended:  # it ended after its row was read
+                run = await self._store.get_run(run.run_id) or run
+            _tell_end(events[-1], run)
+        return events
+
+
+def _tell_end(event: RunFinished | RunErrored, run: RunRecord) -> None:
+    if isinstance(event, RunFinished) and run.output is not None:
+        event.__dict__["output"] = Json(run.output)
+    elif isinstance(event, RunErrored) and run.error is not None:
+        event.__dict__["error"] = ErrorInfo.model_validate_json(run.error)
 
 
 async def _pause(watcher: asyncio.Event, poll: float) -> float:
@@ -117,21 +140,12 @@ async def _pause(watcher: asyncio.Event, poll: float) -> float:
         return min(poll * 1.5, _LAST_POLL)
 
 
-def _events(run: RunRecord, records: Sequence[LogRecord]) -> Sequence[Event]:
-    """The events of records. How a run ended is in its row, once: it is put into the event that says so."""
-    events = read_events(run.run_id, records)
-    for event in events:
-        if isinstance(event, RunFinished) and run.output is not None:
-            event.__dict__["output"] = Json(run.output)
-        elif isinstance(event, RunErrored) and run.error is not None:
-            event.__dict__["error"] = ErrorInfo.model_validate_json(run.error)
-    return events
-
-
 def _statuses(status: RunStatus | Collection[RunStatus] | None) -> frozenset[RunStatus] | None:
     if status is None:
         return None
     wanted: frozenset[Any] = frozenset({status} if isinstance(status, str) else status)
     if unknown := wanted - set(get_args(RunStatus)):
-        raise InvalidArgumentError(f"Unknown status {', '.join(map(repr, sorted(unknown)))}: use {', '.join(get_args(RunStatus))}.")
+        raise InvalidArgumentError(
+            f"Unknown status {', '.join(sorted(map(repr, unknown)))}: use {', '.join(get_args(RunStatus))}."
+        )
     return wanted
