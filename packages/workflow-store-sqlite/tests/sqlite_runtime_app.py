@@ -75,7 +75,10 @@ def ended(child: int) -> int:
 
 
 class KillingStore(CrashingStore):
-    """Kills this process at the `fatal`-th place: before, inside and after each call, counted through all of them."""
+    """Kills this process at the `fatal`-th place: inside and after each call, counted through all of them.
+
+    To die before a call is to die after the last one, for all that others can see.
+    """
 
     def __init__(self, store: ExecutionStore, fatal: int) -> None:
         super().__init__(store)
@@ -83,17 +86,13 @@ class KillingStore(CrashingStore):
         self.places = 0
 
     async def _call(self, operation: str, act: Callable[[], Awaitable[Any]]) -> Any:
-        self._pass()
         if self._at():
             # The writing thread is at it by then, or is not, or is done: each must be survived.
             asyncio.get_running_loop().call_later(random.choice([0, 0, 0.0002, 0.001]), kill)
         answer = await act()
-        self._pass()
-        return answer
-
-    def _pass(self) -> None:
         if self._at():
             kill()
+        return answer
 
     def _at(self) -> bool:
         self.places += 1
@@ -150,7 +149,7 @@ class Performance:
 
 
 def crash(path: Path, *names: str) -> None:
-    """Kill each story at every place, one after the other, and print at how many."""
+    """Kill each story at each place, one after the other, and print at how many."""
     stories = load_stories()
     for name in names:
         fatal = 1

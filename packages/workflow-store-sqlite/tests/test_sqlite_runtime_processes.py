@@ -21,6 +21,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the app forks")
 APP = Path(__file__).with_name("sqlite_runtime_app.py")
 RUNS = int(os.environ.get("WORKFLOW_TEST_RUNS", "60"))
 """How many runs the drivers share. More of them find more, and take longer."""
+STORIES = os.environ.get("WORKFLOW_TEST_STORIES", "doubled,gathered,once,compensates").split(",")
+"""Which stories are killed at each of their places. The runtime's own tests have more, in one process."""
 STEPS = ["first", "last", "side"]
 
 
@@ -32,11 +34,11 @@ def run_app(mode: str, path: Path, *arguments: object) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("story", ["doubled", "gathered", "retries", "compensates", "once", "approved"])
-def test_killed_at_every_place(tmp_path: Path, story: str) -> None:
-    """A process that kills itself before, inside or after any operation leaves a run that the next one ends right."""
+@pytest.mark.parametrize("story", STORIES)
+def test_killed_at_each_place(tmp_path: Path, story: str) -> None:
+    """A process that kills itself inside or after any operation leaves a run that the next one ends right."""
     (played,) = run_app("crash", tmp_path / "w.db", story)
-    assert played["deaths"] >= 9
+    assert played["deaths"] >= 6
 
 
 def journal(path: Path) -> Counter[tuple[str, str]]:
@@ -67,7 +69,7 @@ def check_all_ended(path: Path, runs: int) -> None:
 
 @pytest.mark.parametrize(("processes", "drivers"), [(2, 1), (2, 4), (4, 8)], ids=["2", "8", "32"])
 def test_drivers_share_the_work(tmp_path: Path, processes: int, drivers: int) -> None:
-    """However many drivers work on one file, each step of each run is executed once, and nobody sees a locked database."""
+    """However many drivers work on one file, each step is executed once, and nobody sees a locked database."""
     path = tmp_path / "w.db"
     run_app("drivers", path, processes, drivers, RUNS)
     check_all_ended(path, RUNS)
