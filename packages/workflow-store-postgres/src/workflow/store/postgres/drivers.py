@@ -157,6 +157,8 @@ def translated(error: BaseException, *, connecting: bool = False) -> Exception |
     text = f"{type(error).__name__}: {error}"
     if state.startswith(_LOST) or (not state and (connecting or _is_of_connection(error))):
         return LostConnectionError(text) if _is_foreign(error) else None
+    if connecting and state.startswith(_PREPARED):
+        return LostConnectionError(text)  # behind a pooler, what asyncpg asks a new connection may go astray
     if state.startswith(_REFUSED):
         return RefusedError(text)
     if state.startswith(_SCHEMA):
