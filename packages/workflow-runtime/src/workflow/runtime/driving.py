@@ -135,7 +135,7 @@ class Driver:
             if under_way is not None:
                 del under_way[claimed.run.run_id]
         if outcome.kind == "lost":
-            return await self._state_of_lost(outcome)
+            return await self._state_of_lost(outcome, collector)
         return self._result(outcome, collector)
 
     async def _drive(self, claimed: ClaimedRun, environment: DriveEnvironment) -> DriveOutcome:
@@ -153,32 +153,33 @@ class Driver:
             environment.blocked_delay = timedelta(0)
             return await Drive(None, claimed, environment).decline(error)
         drive = Drive(workflow, claimed, environment)
-        self._keeper.hold(drive)
+        self._keeper.hold(drive, environment.clock)
         try:
             return await drive.run()
         finally:
             self._keeper.release(drive)
 
-    def tell_news(self, run_id: str) -> None:
-        """Mail has come for a run: if this process drives it, its drive looks at once."""
-        drive = self._keeper.active(run_id)
-        if drive is not None:
-            drive.tell_news()
-
-    async def _state_of_lost(self, outcome: DriveOutcome) -> RunResult[Any]:
+    async def _state_of_lost(self, outcome: DriveOutcome, collector: Collector) -> RunResult[Any]:
+        """What others have made of the run meanwhile."""
         run = await self._store.get_run(outcome.run.run_id)
-        kind: RunKind = run.status if run is not None else "not_found"
-        return RunResult(kind, outcome.run.run_id, outcome.run.workflow_id, run=run and self.view(run))
+        if run is None:
+            return RunResult("not_found", outcome.run.run_id, outcome.run.workflow_id)
+        view = self.view(run)
+        return self._answer(run.status, view, view.error, None, collector)
 
     def _result(self, outcome: DriveOutcome, collector: Collector) -> RunResult[Any]:
-        run = outcome.run
+        return self._answer(_kind(outcome), self.view(outcome.run), outcome.error, outcome.exception, collector)
+
+    def _answer(
+        self, kind: RunKind, run: Run[Any], error: ErrorInfo | None, exception: BaseException | None, collector: Collector
+    ) -> RunResult[Any]:
         return RunResult(
-            kind=_kind(outcome),
+            kind=kind,
             run_id=run.run_id,
             workflow_id=run.workflow_id,
-            run=self.view(run),
-            error=outcome.error,
-            exception=outcome.exception,
+            run=run,
+            error=error,
+            exception=exception,
             events=tuple(collector.events),
             event_count=collector.count,
             events_truncated=collector.truncated,

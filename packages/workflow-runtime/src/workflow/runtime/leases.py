@@ -31,12 +31,13 @@ def _lock() -> threading.Lock:
 
 
 class _Held:
-    """A drive, and the loop that it runs on."""
+    """A drive, its clock, and the loop that it runs on."""
 
-    __slots__ = ("drive", "loop")
+    __slots__ = ("clock", "drive", "loop")
 
-    def __init__(self, drive: Drive) -> None:
+    def __init__(self, drive: Drive, clock: Clock) -> None:
         self.drive = drive
+        self.clock = clock
         self.loop = asyncio.get_running_loop()
 
     def tell(self, what: str) -> None:
@@ -47,13 +48,13 @@ class _Held:
 class LeaseKeeper:
     """Renews what is held every third of a lease, and tells drives of lost leases and of mail.
 
-    Where the store allows it the renewing happens on a thread with a loop of its own: a step that blocks the main loop for
-    minutes does not lose its lease. Otherwise it is a task of the main loop. Either exists only while something is held.
+    Where the store allows it the renewing happens on a thread with a loop of its own: a step that blocks the main loop
+    for minutes does not lose its lease. Otherwise it is a task of the main loop. Either exists only while something is
+    held.
     """
 
-    def __init__(self, store: ExecutionStore, clock: Clock, lease: timedelta) -> None:
+    def __init__(self, store: ExecutionStore, lease: timedelta) -> None:
         self._store = store
-        self._clock = clock
         self._lease = lease
         self._interval = lease.total_seconds() / 3
         self._held: dict[str, _Held] = {}
@@ -61,11 +62,16 @@ class LeaseKeeper:
         self._guard = _lock() if self._threaded else None
         self._thread: threading.Thread | None = None
         self._stop: threading.Event | None = None
+        self._leaving: list[threading.Thread] = []
+        """Threads that have nothing to do any more, and may not have ended yet."""
         self._task: asyncio.Task[None] | None = None
 
-    def hold(self, drive: Drive) -> None:
-        """Keep the lease of a drive from now on."""
-        self._held[drive.run_id] = _Held(drive)
+    def hold(self, drive: Drive, clock: Clock) -> None:
+        """Keep the lease of a drive from now on, by its clock."""
+        before = self._held.get(drive.run_id)
+        self._held[drive.run_id] = _Held(drive, clock)
+        if before is not None:
+            before.tell("tell_lost")  # this process has just taken the run from itself: it had stalled
         if self._threaded:
             self._ensure_thread()
         elif self._task is None or self._task.done():
@@ -80,10 +86,11 @@ class LeaseKeeper:
             self._task.cancel()
             self._task = None
 
-    def active(self, run_id: str) -> Drive | None:
-        """The drive of this process on a run, if there is one."""
+    def tell_news(self, run_id: str) -> None:
+        """Mail has come for a run: if this process drives it, its drive looks at once."""
         held = self._held.get(run_id)
-        return held.drive if held is not None else None
+        if held is not None:
+            held.tell("tell_news")
 
     async def close(self) -> None:
         """Stop renewing, and wait until the thread has ended."""
@@ -93,8 +100,11 @@ class LeaseKeeper:
             self._task = None
         if self._thread is not None and self._stop is not None:
             self._stop.set()
-            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+            self._leaving.append(self._thread)
             self._thread = None
+        for thread in self._leaving:
+            await asyncio.get_running_loop().run_in_executor(None, thread.join)
+        self._leaving.clear()
 
     # On the thread
 
@@ -105,6 +115,7 @@ class LeaseKeeper:
         with self._guard:
             if self._thread is not None and self._thread.is_alive():
                 return
+            self._leaving = [thread for thread in self._leaving if thread.is_alive()]
             self._stop = threading.Event()
             self._thread = threading.Thread(
                 target=self._renew_in_thread, args=(self._stop,), name="workflow leases", daemon=True
@@ -121,9 +132,11 @@ class LeaseKeeper:
         """Whether the thread has had nothing to do for a whole interval, and is let go. `hold` starts another one."""
         assert self._guard is not None
         with self._guard:
-            if not self._held:
-                self._thread = None
-            return not self._held
+            if self._held or self._thread is None:
+                return False
+            self._leaving.append(self._thread)
+            self._thread = None
+            return True
 
     async def _renew_in_task(self) -> None:
         while True:
@@ -140,13 +153,19 @@ class LeaseKeeper:
             logger.warning("Leases could not be renewed; trying again in %.1f s.", self._interval, exc_info=True)
 
     async def renew_once(self) -> None:
-        """Renew everything that is held, and tell the drives what came of it."""
+        """Renew everything that is held, and tell the drives what came of it.
+
+        One statement for all runs of a process: only calls that were given a time of their own have another clock.
+        """
         held = dict(self._held)
-        if not held:
-            return
-        now = self._clock.now()
+        for clock in {id(item.clock): item.clock for item in held.values()}.values():
+            await self._renew({run_id: item for run_id, item in held.items() if item.clock is clock}, clock)
+
+    async def _renew(self, held: dict[str, _Held], clock: Clock) -> None:
+        now = clock.now()
         leases = [HeldLease(run_id, item.drive.fence) for run_id, item in held.items()]
-        kept = {renewal.run_id: renewal for renewal in await self._store.renew(leases, until=now + self._lease, now=now)}
+        renewals = await self._store.renew(leases, until=now + self._lease, now=now)
+        kept = {renewal.run_id: renewal for renewal in renewals}
         for run_id, item in held.items():
             renewal = kept.get(run_id)
             if renewal is None or renewal.fence != item.drive.fence:

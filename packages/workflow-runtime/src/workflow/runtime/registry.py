@@ -31,7 +31,9 @@ class Registration:
             if not module or not name:
                 raise DefinitionError(f"Registration({self.target!r}): write the path as 'package.module:name'.")
             if self.id is None:
-                raise DefinitionError(f"Registration({self.target!r}) needs id=, so that it need not be imported to be known.")
+                raise DefinitionError(
+                    f"Registration({self.target!r}) needs id=, so that it need not be imported to be known."
+                )
         elif not isinstance(self.target, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DefinitionError(f"Registration takes a workflow or its import path, not {self.target!r}.")
 
@@ -104,8 +106,10 @@ def _import(registration: Registration) -> Workflow[Any, Any]:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise DefinitionError(f"Workflow {registration.workflow_id!r} can't be imported from {path!r}: {error}") from error
+    except Exception as error:  # whatever that module does wrong is no fault of the runs that wait for it
+        raise DefinitionError(
+            f"Workflow {registration.workflow_id!r} can't be imported from {path!r}: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(found, Workflow):
         raise DefinitionError(f"{path!r} is not a workflow, but {found!r}. Decorate the handler with create_workflow.")
     return _checked(found, registration.workflow_id)  # pyright: ignore[reportUnknownArgumentType]
@@ -113,5 +117,7 @@ def _import(registration: Registration) -> Workflow[Any, Any]:
 
 def _checked(workflow: Workflow[Any, Any], id: str) -> Workflow[Any, Any]:
     if workflow.id != id:
-        raise DefinitionError(f"The registration says id {id!r}, and the workflow says {workflow.id!r}: make them the same.")
+        raise DefinitionError(
+            f"The registration says id {id!r}, and the workflow says {workflow.id!r}: make them the same."
+        )
     return workflow

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 from uuid import uuid4
 
-from workflow.core import InvalidArgumentError, Workflow
+from workflow.core import InvalidArgumentError, RunNotFoundError, Workflow
 from workflow.core.arguments import Duration, aware, identifier
 from workflow.core.clock import Clock, OffsetClock, SystemClock
 from workflow.core.deliveries import approval_mail, cancel_mail, signal_mail
@@ -23,6 +23,7 @@ from workflow.core.telemetry import NO_TELEMETRY, Telemetry, find_telemetry
 from .bell import Bell
 from .codec import Codec, CodecStore
 from .contract import ExecutionStore
+from .diagnosis import Diagnosis, diagnose, diagnose_open
 from .driving import Budget, Driver, new_owner
 from .leases import LeaseKeeper
 from .publishing import Publisher
@@ -81,7 +82,7 @@ class WorkflowRuntime:
         self._publisher = Publisher(publish)
         self._telemetry: Telemetry | None = None if telemetry else NO_TELEMETRY
         self._bell = Bell()
-        self._keeper = LeaseKeeper(self.store, self.clock, length)
+        self._keeper = LeaseKeeper(self.store, length)
         self._driver = Driver(
             self.store,
             self._registry,
@@ -109,6 +110,10 @@ class WorkflowRuntime:
     async def migrate(self) -> None:
         """Bring the store's schema up to date: part of a deployment, never of a request."""
         await self.store.migrate()
+
+    def find_workflow(self, workflow_id: str) -> Workflow[Any, Any] | None:
+        """The registered workflow of this id, imported now if need be. Raises `DefinitionError` if it can't be."""
+        return self._registry.find(workflow_id)
 
     @property
     def workflow_ids(self) -> frozenset[str]:
@@ -263,7 +268,7 @@ class WorkflowRuntime:
         if delivered.claimed is not None:
             return await self._driver.drive(delivered.claimed, self.owner, budget, keep_events=include_events)
         if delivered.outcome == "accepted":
-            self._driver.tell_news(run_id)
+            self._keeper.tell_news(run_id)
             if delivered.run is not None and delivered.run.status == "queued" and delivered.run.due_at is not None:
                 self._bell.ring(delivered.run.due_at)
         if delivered.run is None:
@@ -374,6 +379,18 @@ class WorkflowRuntime:
         Raises `TimeoutError` after `timeout` seconds.
         """
         return await self._reader.wait_for_run(run_id, timeout)
+
+    async def why_stuck(self, run_id: str) -> Diagnosis:
+        """What a run does or waits for, in plain words, and what helps if it is stuck. Raises `RunNotFoundError`."""
+        run = await self.store.get_run(run_id)
+        if run is None:
+            raise RunNotFoundError(run_id)
+        return diagnose(run, self._registry, self.clock.now())
+
+    async def diagnose_open(self, *, limit: int = 1000) -> Sequence[Diagnosis]:
+        """The same for the runs that have not ended, the newest `limit` of them."""
+        count(limit, "limit", least=1)
+        return await diagnose_open(self.store, self._registry, self.clock.now(), limit)
 
     async def purge(
         self,
