@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any
+
+from workflow.core.errors import HandlerError
 
 from ..loop import DurableTask, run_until_idle, stepping
 from .session import Session
@@ -15,6 +18,11 @@ __all__ = ["HandlerTask"]
 
 logger = logging.getLogger("workflow.core")
 
+_FOREIGN = ("attached to a different loop", "bound to a different event loop")
+_NOT_OURS = (
+    "The handler waited for something of another event loop ({}). Only durable things make progress in a handler: "
+    "do real I/O in a function, run with `await ctx.step(id, function, ...)`, and make locks and queues in the handler."
+)
 _PATIENCE = 100
 _undying: list[Any] = []
 """What can't be ended, because it catches everything and waits again. Kept, so that the garbage collector
@@ -41,8 +49,17 @@ class HandlerTask:
         run_until_idle(self._loop)
 
     def result(self) -> Any:
-        """What the handler returned; raises what it raised."""
-        return self.main.result()
+        """What the handler returned; raises what it raised, which is an `Exception` or `asyncio.CancelledError`."""
+        try:
+            return self.main.result()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            if isinstance(error, RuntimeError) and any(words in str(error) for words in _FOREIGN):
+                raise HandlerError(_NOT_OURS.format(error)) from error
+            raise
+        except BaseException as error:
+            raise HandlerError(f"The handler raised {error!r}, which is not an Exception.") from error
 
     def tear_down(self) -> None:
         """End every task and async generator where it stands, without telling user code that anything failed.

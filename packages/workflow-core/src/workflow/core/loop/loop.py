@@ -139,7 +139,11 @@ class DurableLoop(asyncio.AbstractEventLoop):
         if eager_start:
             coro.close()
             raise HandlerError("Eager tasks are not supported in a handler: create the task without `eager_start`.")
-        caller = find_caller(sys._getframe(1))
+        try:
+            caller = find_caller(sys._getframe(1))
+        except HandlerError:
+            coro.close()
+            raise
         if caller is None:
             return self._make_task(coro, name, context)
         if caller is FROM_WAIT_FOR:
