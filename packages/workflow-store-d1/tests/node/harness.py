@@ -95,6 +95,19 @@ def d1_server() -> Iterator[str]:
             process.communicate()  # ends its standard input, and waits
 
 
+def run_in_pyodide(program: Path, arguments: str = "", *, timeout: float = 110) -> list[str]:
+    """Run a program as a Python Worker would be run, and give the lines that it printed. See pyodide_host.mjs."""
+    paths = [str(path) for path in (install_site(), *sources())]
+    command = ["node", str(HERE / "pyodide_host.mjs"), str(program), arguments, *paths]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            printed, errors = process.communicate(timeout=timeout)
+        finally:
+            process.terminate()  # if it is still there: so that it takes workerd along
+    assert process.returncode == 0, f"{program.name} failed under Pyodide\n{printed}{errors}"
+    return printed.splitlines()
+
+
 def sources() -> list[Path]:
     """The folders to put on `sys.path`: of everything that a Python Worker uses of this tree."""
     names = ("core", "runtime", "store-sqlite", "store-d1", "cloudflare")

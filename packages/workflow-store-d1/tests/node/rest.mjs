@@ -1,20 +1,27 @@
-// A Worker that answers as Cloudflare's REST API of D1 does: POST /client/v4/accounts/{id}/d1/database/{id}/raw
+// A Worker before D1 databases. It answers as Cloudflare's REST API does (POST /client/v4/accounts/{id}/d1/database/{id}/raw),
+// and carries batches for database.mjs (POST /batch/{id}).
 const ROUTE = /^\/client\/v4\/accounts\/[^/]+\/d1\/database\/([^/]+)\/raw$/;
 
 export default {
   async fetch(request, env) {
-    const database = env[ROUTE.exec(new URL(request.url).pathname)?.[1]];
+    const { pathname } = new URL(request.url);
+    if (pathname.startsWith("/batch/")) return carry(request, env[pathname.slice("/batch/".length)]);
+    const database = env[ROUTE.exec(pathname)?.[1]];
     if (request.headers.get("Authorization") !== "Bearer token") return refusal(401, 10000, "Authentication error");
     if (!database) return refusal(404, 7404, "The database could not be found");
-    const { batch } = await request.json();
     try {
-      const results = await database.batch(batch.map(({ sql, params }) => database.prepare(sql).bind(...params)));
+      const results = await run(request, database);
       return Response.json({ result: results.map(raw), success: true, errors: [], messages: [] });
     } catch (error) {
       return refusal(400, 7500, error.message.replace("D1_ERROR: ", ""));
     }
   },
 };
+
+async function run(request, database) {
+  const { batch } = await request.json();
+  return database.batch(batch.map(({ sql, params }) => database.prepare(sql).bind(...params)));
+}
 
 function raw({ results, success, meta }) {
   const rows = results.map((row) => Object.values(row));
@@ -23,4 +30,12 @@ function raw({ results, success, meta }) {
 
 function refusal(status, code, message) {
   return Response.json({ result: [], success: false, errors: [{ code, message }], messages: [] }, { status });
+}
+
+async function carry(request, database) {
+  try {
+    return Response.json(await run(request, database));
+  } catch (error) {
+    return new Response(error.message, { status: 400 });
+  }
 }
