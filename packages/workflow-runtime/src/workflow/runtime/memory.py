@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from heapq import heappop, heappush
-from typing import ClassVar
 
 from workflow.core.memory import InMemoryRunStore, StoredRun
 from workflow.core.records import ClaimedRun, Lease, RunRecord, RunStatus
@@ -30,7 +29,7 @@ _Queue = tuple[str, RunStatus]
 class MemoryStore(InMemoryRunStore, ExecutionStore):
     """An `ExecutionStore` that forgets everything with its process. Use it on one event loop."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(durable=False, shared=False, renews_from_any_loop=False)
+    capabilities = Capabilities(durable=False, shared=False, renews_from_any_loop=False)
 
     def __init__(self) -> None:
         super().__init__()

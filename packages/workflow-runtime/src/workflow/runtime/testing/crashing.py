@@ -91,8 +91,7 @@ class CrashingStore(ExecutionStore):
         self.trace: list[str] = []
         self.dead = False
         self._calls: Counter[str] = Counter()
-        # The contract declares capabilities on the class; these are those of the store inside.
-        vars(self)["capabilities"] = store.capabilities
+        self.capabilities = store.capabilities
 
     async def create_run(self, new: NewRun, *, lease: Lease | None, now: datetime) -> CreatedRun:
         return await self._call("create_run", lambda: self.inner.create_run(new, lease=lease, now=now))

@@ -46,6 +46,14 @@ class CommittingSuite(StoreSuite):
         assert tuple(await store.read_log("r")) == (record(0, "[0]"), record(1))
 
     @store_test
+    async def test_commit_keeps_the_owner(self, store: ExecutionStore) -> None:
+        """Whoever commits with the right fence is not asked for a name: the owner of the run stays."""
+        claimed = await start(store, owner="ann")
+        await store.commit(commit(claimed, 1, owner="eve", until=70))
+        run = await row(store)
+        assert (run.owner, run.due_at) == ("ann", at(70))
+
+    @store_test
     async def test_commit_saves_the_state(self, store: ExecutionStore) -> None:
         """A state replaces the old one, and None keeps it, also through claims and the end."""
         claimed = await start(store)

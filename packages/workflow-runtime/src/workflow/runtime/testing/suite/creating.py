@@ -31,6 +31,7 @@ class CreatingSuite(StoreSuite):
         assert (run.status, run.fence, run.owner, run.due_at) == ("running", 1, "ann", at(30))
         assert (run.started_at, run.created_at, run.updated_at, run.recoveries) == (at(2), at(2), at(2), 0)
         assert created.claimed.run == run == await row(store)
+        assert created.claimed.claimed_from == "queued"
         assert (tuple(created.claimed.log), tuple(created.claimed.mail)) == ((), ())
 
     @store_test

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workflow.core.records import Delivered, NewMail
+from workflow.core.records import Delivered, NewMail, Transition
 from workflow.runtime.contract import ExecutionStore
 
 from .harness import StoreSuite, store_test
@@ -167,7 +167,7 @@ class DeliveringSuite(StoreSuite):
 
     @store_test
     async def test_cancel_hurries_a_run_queued_for_later(self, store: ExecutionStore) -> None:
-        """A request to cancel a run that starts later is looked at now: by whoever finds it due, or by this very claim."""
+        """A request to cancel a run that starts later is looked at now: by whoever finds it due, or by this claim."""
         await create(store, "r", due=100)
         assert (await store.deliver("r", cancel(), lease=None, now=at(5))).awaited is True
         run = await row(store)
@@ -175,6 +175,16 @@ class DeliveringSuite(StoreSuite):
         await create(store, "s", due=100)
         assert (await store.deliver("s", signal(), lease=lease(), now=at(6))).claimed is None
         assert (await store.deliver("s", cancel(), lease=lease(), now=at(7))).claimed is not None
+
+    @store_test
+    async def test_awaited_mail_hurries_a_run_queued_for_later(self, store: ExecutionStore) -> None:
+        """A run put back for later is due now when mail comes that it awaits, and stays for later with other mail."""
+        waiting = Transition("queued", at(100), (signal_wait(),))
+        await store.commit(commit(await start(store), 1, waiting))
+        for mail, due in ((signal("s1", "other"), 100), (signal("s2"), 7), (signal("s3"), 7)):
+            await deliver(store, mail, now=due if due < 100 else 6)
+            run = await row(store)
+            assert (run.status, run.due_at, run.waits) == ("queued", at(due), (signal_wait(),))
 
     @store_test
     async def test_deliver_with_a_lease_claims_what_it_woke(self, store: ExecutionStore) -> None:

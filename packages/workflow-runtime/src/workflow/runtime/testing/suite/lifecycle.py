@@ -98,6 +98,16 @@ class LifecycleSuite(StoreSuite):
         assert len(await other.read_log("r")) == 1
 
     @store_test
+    async def test_waiting_for_work_can_be_given_up(self, store: ExecutionStore) -> None:
+        """Whoever waits for work may stop at any time; the store works on, and can be waited for again."""
+        for _ in range(2):
+            waiting = asyncio.ensure_future(store.wait_for_work(["orders"]))
+            await store.next_due(["orders"])
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        assert (await create(store)).status == "queued"
+
+    @store_test
     async def test_renew_from_another_loop(self, store: ExecutionStore) -> None:
         """Leases are renewed from another thread's loop while this one is blocked."""
         if not store.capabilities.renews_from_any_loop:

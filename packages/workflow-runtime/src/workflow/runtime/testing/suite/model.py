@@ -1,14 +1,14 @@
 """The model test: any list of operations, asked of the store and of `MemoryStore`, is answered alike.
 
 After each operation the rows, logs and inboxes are the same, and the invariants of the contract hold. Operations are
-drawn by hypothesis, and repeated at times, as a caller does who lost the answer. A failing list is shrunk to a short
-one, and is the same in every run.
+drawn by hypothesis, and repeated at times, as a caller does who lost the answer. A list that fails is shortened to what
+it takes, and the lists are the same in every run.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -35,21 +35,33 @@ class ModelSuite(StoreSuite):
         hypothesis = pytest.importorskip("hypothesis", reason="the model test needs hypothesis")
         from .scripts import scripts
 
-        numbers = count()
+        folders = (tmp_path / f"example-{number}" for number in count())
 
-        def compare(script: Script) -> None:
-            folder = tmp_path / f"example-{next(numbers)}"
-            folder.mkdir()
-            asyncio.run(self._compare(script, folder))
+        def check(script: Script) -> None:
+            if self._difference(script, next(folders)) is not None:
+                shortest = _shortened(script, lambda shorter: self._difference(shorter, next(folders)) is not None)
+                raise AssertionError(_told(shortest)) from self._difference(shortest, next(folders))
 
         settings = hypothesis.settings(
             max_examples=self.model_examples,
             derandomize=True,
             database=None,
             deadline=None,
+            report_multiple_bugs=False,
+            # Hypothesis would try thousands of shorter ones, each on a new store: see `_shortened`.
+            phases=[hypothesis.Phase.generate],
             suppress_health_check=list(hypothesis.HealthCheck),
         )
-        settings(hypothesis.given(script=scripts())(compare))()
+        settings(hypothesis.given(script=scripts())(check))()
+
+    def _difference(self, script: Script, folder: Path) -> Exception | None:
+        """How the store fails this script on fresh data, if it does."""
+        folder.mkdir()
+        try:
+            asyncio.run(self._compare(script, folder))
+        except Exception as error:
+            return error
+        return None
 
     async def _compare(self, script: Script, folder: Path) -> None:
         async with self.opened(folder) as store:
@@ -59,6 +71,20 @@ class ModelSuite(StoreSuite):
                 call = operation.call(pair.seen.rows, pair.now)
                 for _ in range(2 if twice else 1):
                     await pair.ask(call, operation)
+
+
+def _shortened(script: Script, fails: Callable[[Script], bool]) -> Script:
+    """The script without every operation that it fails without, from the last to the first."""
+    for position in reversed(range(len(script))):
+        shorter = [*script[:position], *script[position + 1 :]]
+        if fails(shorter):
+            script = shorter
+    return script
+
+
+def _told(script: Script) -> str:
+    lines = [f"after {seconds} s{', twice' * twice}: {operation}" for seconds, twice, operation in script]
+    return "The store differs from the model in this:\n" + "\n".join(lines)
 
 
 @dataclass

@@ -24,14 +24,14 @@ from .operations import (
 
 __all__ = ["scripts"]
 
-RUN_IDS = st.sampled_from(["r1", "r1", "r2", "R1"])
+RUN_IDS = st.sampled_from(["r1", "r1", "r1", "r1", "r2", "R1"])
 WORKFLOW_IDS = st.sampled_from(["a", "b"])
 SECONDS = st.integers(0, 3)
-MOSTLY_RIGHT = st.sampled_from([0, 0, 0, 0, -1, 1])
+MOSTLY_RIGHT = st.sampled_from([*[0] * 10, -1, 1])
 MOSTLY_ALL_SEEN = st.sampled_from([0, 0, 0, 1, 2])
-STATUSES: SearchStrategy[RunStatus] = st.sampled_from(
-    ("paused", "paused", "queued", "completed", "errored", "cancelled")
-)
+PAUSED: list[RunStatus] = ["paused"]
+OTHERS: list[RunStatus] = ["queued", "queued", "queued", "completed", "errored", "cancelled"]
+STATUSES = st.sampled_from(PAUSED * 8 + OTHERS)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
 
 
@@ -39,23 +39,25 @@ def scripts() -> SearchStrategy[Script]:
     """Lists of operations. Each begins with a run under a lease, so that few of them are about nothing."""
     first = Create("r1", "a", leased=True, delay=0)
     entries = st.tuples(SECONDS, st.booleans(), operations())
-    return st.lists(entries, min_size=1, max_size=20).map(lambda rest: [(0, False, first), *rest])
+    return st.lists(entries, min_size=12, max_size=24).map(lambda rest: [(0, False, first), *rest])
 
 
 def operations() -> SearchStrategy[Operation]:
+    """Every kind, the more often the more there is to it. `one_of` would count a strategy that is named twice once."""
     some_workflows = st.frozensets(WORKFLOW_IDS)
-    return st.one_of(
-        st.builds(Create, RUN_IDS, WORKFLOW_IDS, st.booleans(), SECONDS),
-        moves(),
-        moves(),
-        st.builds(Deliver, RUN_IDS, mails(), st.booleans()),
-        st.builds(Claim, RUN_IDS, st.booleans(), st.integers(1, 4)),
-        st.builds(ClaimDue, some_workflows, st.booleans(), st.booleans(), st.booleans()),
-        st.builds(Renew, st.frozensets(RUN_IDS), MOSTLY_RIGHT),
-        st.builds(NextDue, some_workflows),
-        lists(),
-        st.builds(Purge, SECONDS, st.none() | WORKFLOW_IDS),
-    )
+    kinds: dict[str, SearchStrategy[Operation]] = {
+        "new": st.builds(Create, RUN_IDS, WORKFLOW_IDS, st.booleans(), SECONDS),
+        "move": moves(),
+        "mail": st.builds(Deliver, RUN_IDS, mails(), st.booleans()),
+        "claim": st.builds(Claim, RUN_IDS, st.booleans(), st.integers(1, 4)),
+        "due": st.builds(ClaimDue, some_workflows, st.booleans(), st.booleans(), st.booleans()),
+        "renew": st.builds(Renew, st.frozensets(RUN_IDS), MOSTLY_RIGHT),
+        "next": st.builds(NextDue, some_workflows),
+        "list": lists(),
+        "purge": st.builds(Purge, SECONDS, st.none() | WORKFLOW_IDS),
+    }
+    often = ["move"] * 7 + ["mail"] * 5 + ["claim"] * 3 + ["due"] * 2
+    return st.sampled_from([*often, "new", "renew", "next", "list", "list", "purge"]).flatmap(kinds.__getitem__)
 
 
 def moves() -> SearchStrategy[Operation]:
