@@ -217,7 +217,7 @@ class World:
         kept.delivered = set(kept.delivered)
         kept.status, kept.owner, kept.waits = "running", "the dead", ()
         kept.output = kept.error = kept.completed_at = kept.state = None
-        kept.due_at = self.clock.now()
+        kept.due_at = kept.created_at
         store = SpyStore()
         store._runs[self.run_id] = kept
         store.mails = list(self.store.mails)
