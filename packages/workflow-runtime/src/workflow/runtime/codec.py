@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
+from workflow.core import ErrorInfo, StoreError
+from workflow.core.payload import check_size
 from workflow.core.records import (
     ClaimedRun,
     Commit,
@@ -20,18 +24,25 @@ from workflow.core.records import (
     NewRun,
     RunRecord,
     Transition,
+    Wait,
 )
 
-from .contract import Capabilities, ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
+from .contract import ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
 
 __all__ = ["Codec", "CodecStore"]
+
+logger = logging.getLogger("workflow.runtime")
+
+_UNDECODABLE = "undecodable"
+_LATER = timedelta(seconds=60)
+"""When a run that can't be decoded is looked at again."""
 
 
 class Codec(Protocol):
     """Turns payload text into other text and back: `decode(encode(text)) == text`. Raise to refuse a damaged payload.
 
-    Payloads are inputs, outputs, results, errors, signal payloads, decisions and states. Ids, names, titles and times are
-    not: the store needs them.
+    Payloads are inputs, outputs, results, errors, signal payloads, decisions and states. Ids, names, times, and the
+    titles, descriptions and `meta` of operations are not: they are for people who look into the store.
     """
 
     def encode(self, text: str) -> str: ...
@@ -40,22 +51,26 @@ class Codec(Protocol):
 
 
 class CodecStore(ExecutionStore):
-    """A store whose payloads go through a codec. Everything else is the inner store's."""
+    """A store whose payloads go through a codec. Everything else is the inner store's.
+
+    A run with a payload that the codec can't decode is not driven: it is put back for a while, with the reason, and the
+    others go on. Whoever looks at it sees the reason as its error.
+    """
 
     def __init__(self, inner: ExecutionStore, codec: Codec) -> None:
         self.inner = inner
         self._codec = codec
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.inner.capabilities
+        # The contract declares capabilities on the class; these are those of the store inside.
+        vars(self)["capabilities"] = inner.capabilities
 
     async def create_run(self, new: NewRun, *, lease: Lease | None, now: datetime) -> CreatedRun:
-        created = await self.inner.create_run(replace(new, input=self._codec.encode(new.input)), lease=lease, now=now)
-        return replace(created, run=self._run(created.run), claimed=self._claimed(created.claimed))
+        what = f"The input of run {new.run_id!r}, encoded,"
+        created = await self.inner.create_run(replace(new, input=self._fitting(new.input, what)), lease=lease, now=now)
+        claimed = await self._claimed(created.claimed, now)
+        return replace(created, run=self._shown(created.run), claimed=claimed)
 
     async def claim_run(self, run_id: str, lease: Lease, *, now: datetime, force: bool = False) -> ClaimedRun | None:
-        return self._claimed(await self.inner.claim_run(run_id, lease, now=now, force=force))
+        return await self._claimed(await self.inner.claim_run(run_id, lease, now=now, force=force), now)
 
     async def commit(self, commit: Commit) -> Committed:
         encoded = replace(
@@ -65,26 +80,31 @@ class CodecStore(ExecutionStore):
             transition=self._transition(commit.transition),
         )
         committed = await self.inner.commit(encoded)
-        return replace(committed, mail=self._mail(committed.mail)) if committed.mail else committed
+        return replace(committed, mail=self._mail(commit.run_id, committed.mail)) if committed.mail else committed
 
     async def deliver(self, run_id: str, mail: NewMail, *, lease: Lease | None, now: datetime) -> Delivered:
-        encoded = replace(mail, payload=self._codec.encode(mail.payload))
+        encoded = replace(
+            mail, payload=self._fitting(mail.payload, f"The payload of {mail.kind} {mail.id!r}, encoded,")
+        )
         delivered = await self.inner.deliver(run_id, encoded, lease=lease, now=now)
-        run = self._run(delivered.run) if delivered.run is not None else None
-        return replace(delivered, run=run, claimed=self._claimed(delivered.claimed))
+        claimed = await self._claimed(delivered.claimed, now)
+        if claimed is None and delivered.claimed is not None:
+            return replace(delivered, run=await self.get_run(run_id), claimed=None)
+        run = self._shown(delivered.run) if delivered.run is not None else None
+        return replace(delivered, run=run, claimed=claimed)
 
     async def get_run(self, run_id: str) -> RunRecord | None:
         run = await self.inner.get_run(run_id)
-        return None if run is None else self._run(run)
+        return None if run is None else self._shown(run)
 
     async def read_log(self, run_id: str, *, after: int = -1, limit: int | None = None) -> Sequence[LogRecord]:
-        return self._log(await self.inner.read_log(run_id, after=after, limit=limit))
+        return self._log(run_id, await self.inner.read_log(run_id, after=after, limit=limit))
 
     async def claim_due(
         self, workflow_ids: Collection[str], lease: Lease, *, limits: ClaimLimits, now: datetime
     ) -> Sequence[ClaimedRun]:
         claimed = await self.inner.claim_due(workflow_ids, lease, limits=limits, now=now)
-        return [decoded for run in claimed if (decoded := self._claimed(run)) is not None]
+        return [decoded for run in claimed if (decoded := await self._claimed(run, now)) is not None]
 
     async def renew(self, held: Collection[HeldLease], *, until: datetime, now: datetime) -> Sequence[Renewal]:
         return await self.inner.renew(held, until=until, now=now)
@@ -96,7 +116,7 @@ class CodecStore(ExecutionStore):
         await self.inner.wait_for_work(workflow_ids)
 
     async def list_runs(self, query: RunFilter) -> Sequence[RunRecord]:
-        return [self._run(run) for run in await self.inner.list_runs(query)]
+        return [self._shown(run) for run in await self.inner.list_runs(query)]
 
     async def purge(self, older_than: datetime, *, workflow_id: str | None = None, limit: int = 1000) -> int:
         return await self.inner.purge(older_than, workflow_id=workflow_id, limit=limit)
@@ -113,33 +133,86 @@ class CodecStore(ExecutionStore):
     async def close_loop(self) -> None:
         await self.inner.close_loop()
 
+    # Encoding
+
     def _encoded(self, text: str | None) -> str | None:
         return None if text is None else self._codec.encode(text)
 
-    def _decoded(self, text: str | None) -> str | None:
-        return None if text is None else self._codec.decode(text)
+    def _fitting(self, text: str, what: str) -> str:
+        encoded = self._codec.encode(text)
+        check_size(encoded, self.capabilities.max_payload, what)
+        return encoded
 
     def _transition(self, transition: Transition | None) -> Transition | None:
         if transition is None:
             return None
-        return replace(transition, output=self._encoded(transition.output), error=self._encoded(transition.error))
+        waits = transition.waits and tuple(self._reason(wait, self._encoded) for wait in transition.waits)
+        output, error = self._encoded(transition.output), self._encoded(transition.error)
+        return replace(transition, output=output, error=error, waits=waits)
+
+    def _reason(self, wait: Wait, change: Callable[[str | None], str | None]) -> Wait:
+        """Why a run is blocked is the text of an error, unless it is our own."""
+        error = wait.kind == "blocked" and wait.id != _UNDECODABLE
+        return replace(wait, detail=change(wait.detail)) if error else wait
+
+    # Decoding
+
+    def _decode(self, run_id: str, text: str | None) -> str | None:
+        try:
+            return None if text is None else self._codec.decode(text)
+        except Exception as error:
+            raise StoreError(
+                f"The codec can't decode a payload of run {run_id!r} ({type(error).__name__}: {error}). "
+                "Was it written with another key, or without a codec?"
+            ) from error
+
+    def _text(self, run_id: str, text: str) -> str:
+        return self._decode(run_id, text) or ""
 
     def _run(self, run: RunRecord) -> RunRecord:
+        decode = partial(self._decode, run.run_id)
         return replace(
             run,
-            input=self._codec.decode(run.input),
-            output=self._decoded(run.output),
-            error=self._decoded(run.error),
-            state=self._decoded(run.state),
+            input=self._text(run.run_id, run.input),
+            output=decode(run.output),
+            error=decode(run.error),
+            state=decode(run.state),
+            waits=tuple(self._reason(wait, decode) for wait in run.waits),
         )
 
-    def _log(self, records: Sequence[LogRecord]) -> tuple[LogRecord, ...]:
-        return tuple(replace(record, payload=self._decoded(record.payload)) for record in records)
+    def _shown(self, run: RunRecord) -> RunRecord:
+        """The row for those who look: where it can't be decoded, without its payloads, and with the reason."""
+        try:
+            return self._run(run)
+        except StoreError as error:
+            waits = tuple(self._reason(wait, lambda _: None) for wait in run.waits)
+            reason = ErrorInfo.of(error).model_dump_json()
+            return replace(run, input="null", output=None, error=reason, state=None, waits=waits)
 
-    def _mail(self, mail: Sequence[Mail]) -> tuple[Mail, ...]:
-        return tuple(replace(item, payload=self._codec.decode(item.payload)) for item in mail)
+    def _log(self, run_id: str, records: Sequence[LogRecord]) -> tuple[LogRecord, ...]:
+        return tuple(replace(record, payload=self._decode(run_id, record.payload)) for record in records)
 
-    def _claimed(self, claimed: ClaimedRun | None) -> ClaimedRun | None:
+    def _mail(self, run_id: str, mail: Sequence[Mail]) -> tuple[Mail, ...]:
+        return tuple(replace(item, payload=self._text(run_id, item.payload)) for item in mail)
+
+    async def _claimed(self, claimed: ClaimedRun | None, now: datetime) -> ClaimedRun | None:
         if claimed is None:
             return None
-        return replace(claimed, run=self._run(claimed.run), log=self._log(claimed.log), mail=self._mail(claimed.mail))
+        run_id = claimed.run.run_id
+        try:
+            run, log = self._run(claimed.run), self._log(run_id, claimed.log)
+            return replace(claimed, run=run, log=log, mail=self._mail(run_id, claimed.mail))
+        except StoreError as error:
+            logger.error("%s The run is put back, to be looked at again later.", error)
+            await self._put_back(claimed.run, now)
+            return None
+
+    async def _put_back(self, run: RunRecord, now: datetime) -> None:
+        until = now + _LATER
+        blocked = Wait("blocked", _UNDECODABLE, detail="The codec can't decode a payload of this run.", until=until)
+        waits = (*(wait for wait in run.waits if wait.kind != "blocked"), blocked)
+        release = Transition("paused", until, waits, error=run.error, recoveries=None)
+        lease = Lease(run.owner or "", until)
+        await self.inner.commit(
+            Commit(run.run_id, run.fence, run.log_length, now, lease, seen_mail=run.mail_count, transition=release)
+        )
