@@ -201,7 +201,7 @@ async def test_a_timeline_is_the_log() -> None:
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
 @asynchronous
 async def test_a_stream_tails_a_run_to_its_end(elsewhere: bool) -> None:
-    """A stream gives each logged event once, in order, while the run goes on in this runtime or another; then it ends."""
+    """A stream gives each logged event once and in order, wherever the run goes on; with the run it ends."""
     world = World()
     runtime = world.runtime()
     watcher = world.runtime() if elsewhere else runtime

@@ -147,8 +147,8 @@ class Driver:
             return await Drive(None, claimed, environment).decline(error)
         if workflow is None:
             error = WorkflowVersionError(
-                f"Run {claimed.run.run_id!r} belongs to workflow {workflow_id!r}, which is not registered with this runtime. "
-                "It is left for a process that has it."
+                f"Run {claimed.run.run_id!r} belongs to workflow {workflow_id!r}, which is not registered with this "
+                "runtime. It is left for a process that has it."
             )
             environment.blocked_delay = timedelta(0)
             return await Drive(None, claimed, environment).decline(error)
@@ -171,7 +171,12 @@ class Driver:
         return self._answer(_kind(outcome), self.view(outcome.run), outcome.error, outcome.exception, collector)
 
     def _answer(
-        self, kind: RunKind, run: Run[Any], error: ErrorInfo | None, exception: BaseException | None, collector: Collector
+        self,
+        kind: RunKind,
+        run: Run[Any],
+        error: ErrorInfo | None,
+        exception: BaseException | None,
+        collector: Collector,
     ) -> RunResult[Any]:
         return RunResult(
             kind=kind,

@@ -119,15 +119,16 @@ class Reader:
         if events and isinstance(events[-1], (RunFinished, RunErrored)):
             if not run.ended:  # it ended after its row was read
                 run = await self._store.get_run(run.run_id) or run
-            _tell_end(events[-1], run)
+            events[-1] = _with_end(events[-1], run)
         return events
 
 
-def _tell_end(event: RunFinished | RunErrored, run: RunRecord) -> None:
+def _with_end(event: Event, run: RunRecord) -> Event:
     if isinstance(event, RunFinished) and run.output is not None:
-        event.__dict__["output"] = Json(run.output)
-    elif isinstance(event, RunErrored) and run.error is not None:
-        event.__dict__["error"] = ErrorInfo.model_validate_json(run.error)
+        return event.model_copy(update={"output": Json(run.output)})
+    if isinstance(event, RunErrored) and run.error is not None:
+        return event.model_copy(update={"error": ErrorInfo.model_validate_json(run.error)})
+    return event
 
 
 async def _pause(watcher: asyncio.Event, poll: float) -> float:

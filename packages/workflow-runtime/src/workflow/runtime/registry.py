@@ -17,8 +17,8 @@ __all__ = ["Registration", "Registry"]
 class Registration:
     """A workflow by its import path ("app.digest:digest"), imported when it is first needed, or by itself.
 
-    `id` must be given with a path, and be the workflow's own. The path comes from the code of the app, never from a store
-    or a request.
+    `id` must be given with a path, and be the workflow's own. The path comes from the code of the app, never from a
+    store or a request.
     """
 
     target: Workflow[Any, Any] | str
@@ -59,7 +59,8 @@ class Registry:
         id = identifier(registration.workflow_id, "workflow id")
         if id in self._registrations:
             raise DefinitionError(
-                f"Workflow {id!r} is registered twice. Register its newest version only, with the others as previous_versions."
+                f"Workflow {id!r} is registered twice. Register its newest version only, with the others as "
+                "previous_versions."
             )
         self._registrations[id] = registration
         if isinstance(registration.target, Workflow):
@@ -80,7 +81,8 @@ class Registry:
         """
         loaded = self._loaded.get(workflow_id)
         if loaded is None and workflow_id in self._registrations:
-            loaded = self._loaded[workflow_id] = _import(self._registrations[workflow_id])
+            loaded = _import(self._registrations[workflow_id])
+            self._loaded[workflow_id] = loaded
         return loaded
 
     def get(self, workflow: Workflow[Any, Any] | str) -> Workflow[Any, Any]:
@@ -88,7 +90,7 @@ class Registry:
         if isinstance(workflow, Workflow):
             known = self.find(workflow.id)
             if known is workflow:
-                return known
+                return workflow
             reason = "another definition of this id is" if known is not None else "it is not"
             raise InvalidArgumentError(f"{workflow!r} can't be started here: {reason} registered with this runtime.")
         known = self.find(workflow)

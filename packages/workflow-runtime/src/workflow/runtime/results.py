@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Generic, Literal
 
 from typing_extensions import TypeVar
+
 from workflow.core import ErrorInfo, WorkflowError
 from workflow.core.events import Event
 from workflow.core.records import RunStatus, Wait
@@ -63,8 +64,8 @@ class Run(Generic[OutputT]):
 class RunResult(Generic[OutputT]):
     """What became of a run in one call.
 
-    - `completed`, `errored`, `cancelled`: it has ended. `paused`: it waits for a time or for mail (with `error`: it is blocked).
-      `queued`: it is ready, and a sweep or worker goes on with it. `running`: somebody drives it at this moment.
+    - `completed`, `errored`, `cancelled`: it has ended. `paused`: it waits for a time or for mail (with `error`: it is
+      blocked). `queued`: it is ready, and a sweep or worker goes on with it. `running`: somebody drives it now.
     - `buffered`: a signal was accepted, and waits in the inbox for the handler to ask for it. `duplicate`: it had been
       accepted before. `not_waiting`: the run has ended. `not_found`: there is no such run.
     - `not_claimable`: this process does not have the workflow, or its version; the run is left for one that has it.
@@ -92,7 +93,9 @@ class RunResult(Generic[OutputT]):
     def raise_for_error(self) -> RunResult[OutputT]:
         """Raise if the run has ended `errored`; otherwise return this result."""
         if self.kind == "errored" and self.error is not None:
-            raise WorkflowError(f"Run {self.run_id!r} failed: {self.error.type}: {self.error.message}") from self.exception
+            raise WorkflowError(
+                f"Run {self.run_id!r} failed: {self.error.type}: {self.error.message}"
+            ) from self.exception
         return self
 
 

@@ -103,7 +103,7 @@ class WorkflowRuntime:
         await self.close()
 
     async def close(self) -> None:
-        """Stop renewing leases and close the store. Runs that are still driven go on elsewhere when their leases end."""
+        """Stop renewing leases and close the store. Runs still driven go on elsewhere when their leases end."""
         await self._keeper.close()
         await self.store.close()
 
@@ -162,12 +162,12 @@ class WorkflowRuntime:
     ) -> RunResult[Any]:
         """Start a run, and drive it until it ends, pauses, or `max_duration` (seconds) is spent.
 
-        Idempotent by `run_id`: if there is a run of this id its state is returned with `created=False`, whatever its input,
-        and nothing is executed. With `drive=False` the run is only enqueued, for a sweep or worker; so it is with a `delay`,
-        and it starts no earlier than that.
+        Idempotent by `run_id`: if there is a run of this id its state is returned with `created=False`, whatever its
+        input, and nothing is executed. With `drive=False` the run is only enqueued, for a sweep or worker; so it is with
+        a `delay`, and it starts no earlier than that.
 
-        Raises `InvalidArgumentError` (unknown workflow, bad id, an id that another workflow's run has) and `PayloadError`
-        (the input does not fit). What goes wrong in the workflow is in the result.
+        Raises `InvalidArgumentError` (unknown workflow, bad id, an id that another workflow's run has) and
+        `PayloadError` (the input does not fit). What goes wrong in the workflow is in the result.
         """
         definition = self._registry.get(workflow)
         run_id = identifier(run_id, "run_id") if run_id is not None else f"{definition.id}:{uuid4()}"
@@ -207,9 +207,10 @@ class WorkflowRuntime:
     ) -> RunResult[Any]:
         """Deliver an event to a run, durably, and drive the run if it is ready now.
 
-        When this returns (other than `not_found` and `not_waiting`), the sender can forget the signal: no crash loses or
-        doubles it. Idempotent by `signal_id` within the run: `duplicate`. A signal that nobody waits for yet is `buffered`.
-        `payload` is plain JSON or an instance of a type that pydantic knows. Raises `PayloadError` for anything else.
+        When this returns (other than `not_found` and `not_waiting`), the sender can forget the signal: no crash loses
+        or doubles it. Idempotent by `signal_id` within the run: `duplicate`. A signal that nobody waits for yet is
+        `buffered`. `payload` is plain JSON or an instance of a type that pydantic knows. Raises `PayloadError` for
+        anything else.
         """
         mail = signal_mail(signal_id, name, payload)
         return await self._deliver(run_id, mail, drive, max_duration, include_events, now)
@@ -227,7 +228,7 @@ class WorkflowRuntime:
         include_events: bool = True,
         now: datetime | None = None,
     ) -> RunResult[Any]:
-        """Deliver a decision, as `deliver_signal` does. The first decision on an approval counts, others are `duplicate`."""
+        """Deliver a decision, as `deliver_signal` does. The first one on an approval counts, others are `duplicate`."""
         mail = approval_mail(approval_id, approved, feedback, meta)
         return await self._deliver(run_id, mail, drive, max_duration, include_events, now)
 
@@ -241,9 +242,10 @@ class WorkflowRuntime:
         include_events: bool = True,
         now: datetime | None = None,
     ) -> RunResult[Any]:
-        """Ask a run to cancel, and drive it if nobody does. Its handler gets `asyncio.CancelledError` and may compensate.
+        """Ask a run to cancel, and drive it if nobody does.
 
-        For a run that has ended the result is its state; a second request is `duplicate`.
+        Its handler gets `asyncio.CancelledError` and may compensate. For a run that has ended the result is its
+        state; a second request is `duplicate`.
         """
         result = await self._deliver(run_id, cancel_mail(reason), drive, max_duration, include_events, now)
         if result.kind == "not_waiting" and result.run is not None:
@@ -291,9 +293,9 @@ class WorkflowRuntime:
     ) -> SweepResult:
         """Do what is due, within bounds: recover runs of owners that died, go on with ready runs, fire timers.
 
-        At most so many of each, and for at most `max_duration` seconds: nothing new is begun when a tenth of it (at most a
-        second) is left, and drives yield then. Drives up to `concurrency` runs at once. A bad run is a bad result, never an error.
-        Raises what the store raises when it can't be reached.
+        At most so many of each, and for at most `max_duration` seconds: nothing new is begun when a tenth of it (at
+        most a second) is left, and drives yield then. Drives up to `concurrency` runs at once. A bad run is a bad result,
+        never an error. Raises what the store raises when it can't be reached.
         """
         count(max_scheduled_runs, "max_scheduled_runs")
         sweep = Sweep(
@@ -439,8 +441,8 @@ class WorkflowRuntime:
     def _check_same_workflow(self, run: RunRecord, definition: Workflow[Any, Any]) -> None:
         if run.workflow_id != definition.id:
             raise InvalidArgumentError(
-                f"There is a run {run.run_id!r} already, of workflow {run.workflow_id!r}: a run of {definition.id!r} needs "
-                "another run_id."
+                f"There is a run {run.run_id!r} already, of workflow {run.workflow_id!r}: a run of "
+                f"{definition.id!r} needs another run_id."
             )
 
 
