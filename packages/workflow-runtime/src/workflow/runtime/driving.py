@@ -29,6 +29,7 @@ __all__ = ["Budget", "Driver", "new_owner"]
 logger = logging.getLogger("workflow.runtime")
 
 _LONGEST_MARGIN = timedelta(seconds=1)
+_LONG = timedelta(days=1)
 
 
 def new_owner(name: str = "worker") -> str:
@@ -77,6 +78,14 @@ class Driver:
         self._telemetry = telemetry
         self._lease = lease
         self._max_recoveries = max_recoveries
+        self._environments: dict[int, DriveEnvironment] = {}
+        self.winding_down = False
+
+    def wind_down(self) -> None:
+        """Let drives yield at their next chance. Steps under way go on, as long as their drive's deadline allows."""
+        self.winding_down = True
+        for environment in self._environments.values():
+            _hasten(environment)
 
     def lease(self, owner: str, now: datetime) -> Lease:
         return Lease(owner, now + self._lease)
@@ -129,9 +138,13 @@ class Driver:
         )
         if under_way is not None:
             under_way[claimed.run.run_id] = environment
+        self._environments[id(environment)] = environment
+        if self.winding_down:
+            _hasten(environment)
         try:
             outcome = await self._drive(claimed, environment)
         finally:
+            del self._environments[id(environment)]
             if under_way is not None:
                 del under_way[claimed.run.run_id]
         if outcome.kind == "lost":
@@ -219,6 +232,13 @@ class Driver:
         except DefinitionError:
             return None
         return workflow.for_version(run.workflow_version) if workflow is not None else None
+
+
+def _hasten(environment: DriveEnvironment) -> None:
+    """The deadline stays as far away as it was, so that nothing is cut off, but it is too near for anything new."""
+    now = environment.clock.now()
+    environment.deadline = environment.deadline or now + _LONG
+    environment.margin = max(environment.deadline - now, timedelta(0)) + _LONG
 
 
 def _not_driven(run: RunRecord, error: BaseException) -> RunResult[Any]:

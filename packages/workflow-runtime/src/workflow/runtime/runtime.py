@@ -345,6 +345,14 @@ class WorkflowRuntime:
         with stopping.on_signals() if signals else nullcontext():
             return await worker.run(stopping)
 
+    def wind_down(self) -> None:
+        """Begin nothing more: drives under way yield at their next chance, and a sweep claims no more runs.
+
+        For hosts where something else than time runs out (queries, memory), which they watch themselves. What yielded is
+        ready for the next sweep. There is no way back: the next invocation makes its own runtime.
+        """
+        self._driver.wind_down()
+
     # Looking
 
     async def get_run(self, run_id: str) -> Run[Any] | None:

@@ -82,7 +82,7 @@ class Sweep:
     async def _fill(self) -> bool:
         """Claim until there is no room, no time, or nothing more: whether anything is under way then."""
         while self._open and (free := self._concurrency - len(self._tasks)) > 0:
-            if self._budget.spent:
+            if self._budget.spent or self._driver.winding_down:
                 self._out_of_time = True
                 break
             await self._claim(free)
