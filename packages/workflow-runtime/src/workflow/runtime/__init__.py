@@ -5,12 +5,17 @@
     await runtime.sweep()
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .codec import Codec
 from .contract import Capabilities, ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
 from .memory import MemoryStore
 from .registry import Registration
 from .results import Run, RunKind, RunPage, RunResult, SweepResult, SweepSummary
 from .runtime import WorkflowRuntime
+
+if TYPE_CHECKING:
+    from .http import WorkflowHTTP
 
 __all__ = [
     "Capabilities",
@@ -28,5 +33,15 @@ __all__ = [
     "RunResult",
     "SweepResult",
     "SweepSummary",
+    "WorkflowHTTP",
     "WorkflowRuntime",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Late: who only runs workflows should not wait for the models of an HTTP API.
+    if name == "WorkflowHTTP":
+        from .http import WorkflowHTTP
+
+        return WorkflowHTTP
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
