@@ -30,7 +30,7 @@ class Capabilities:
     """`renew` may be awaited on another event loop, in another thread, than everything else: so that a step which
     blocks the main loop can't starve the leases."""
     max_payload: int = 16 * 1024 * 1024
-    """The largest payload in bytes of UTF-8. The engine and the runtime refuse larger ones before anything is written."""
+    """The largest payload in bytes of UTF-8. Engine and runtime refuse larger ones before anything is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,9 @@ class ExecutionStore(RunStore):
     ) -> Sequence[ClaimedRun]:
         """Claim runs of these workflows with `due_at <= now`, as `claim_run` does, the longest due first.
 
-        Of each kind at most its limit (0: none of it). Runs that another claim is taking at this moment are passed over,
-        not waited for; no run is ever claimed twice for one due time. All claimed runs come back, with log and mail, in one
-        round trip. A claim whose answer is lost is found again when its lease runs out.
+        Of each kind at most its limit (0: none of it). Runs that another claim is taking at this moment are passed
+        over, not waited for; no run is ever claimed twice for one due time. All claimed runs come back, with log and
+        mail, in one round trip. A claim whose answer is lost is found again when its lease runs out.
         """
 
     @abstractmethod

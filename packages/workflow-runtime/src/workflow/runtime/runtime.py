@@ -163,8 +163,8 @@ class WorkflowRuntime:
         """Start a run, and drive it until it ends, pauses, or `max_duration` (seconds) is spent.
 
         Idempotent by `run_id`: if there is a run of this id its state is returned with `created=False`, whatever its
-        input, and nothing is executed. With `drive=False` the run is only enqueued, for a sweep or worker; so it is with
-        a `delay`, and it starts no earlier than that.
+        input, and nothing is executed. With `drive=False` the run is only enqueued, for a sweep or worker; with a
+        `delay` as well, and it starts no earlier than that.
 
         Raises `InvalidArgumentError` (unknown workflow, bad id, an id that another workflow's run has) and
         `PayloadError` (the input does not fit). What goes wrong in the workflow is in the result.
@@ -294,8 +294,8 @@ class WorkflowRuntime:
         """Do what is due, within bounds: recover runs of owners that died, go on with ready runs, fire timers.
 
         At most so many of each, and for at most `max_duration` seconds: nothing new is begun when a tenth of it (at
-        most a second) is left, and drives yield then. Drives up to `concurrency` runs at once. A bad run is a bad result,
-        never an error. Raises what the store raises when it can't be reached.
+        most a second) is left, and drives yield then. Drives up to `concurrency` runs at once. A bad run is a bad
+        result, never an error. Raises what the store raises when it can't be reached.
         """
         count(max_scheduled_runs, "max_scheduled_runs")
         sweep = Sweep(
