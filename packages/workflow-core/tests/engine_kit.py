@@ -208,7 +208,9 @@ class World:
         return [event.type for event in self.published]  # type: ignore[attr-defined]
 
     def cut(self, length: int) -> World:
-        """The same run as if its process had died when the log had `length` entries, with what was mailed by now."""
+        """The same run as if its process had died when its log had `length` entries, with what was mailed by now.
+
+        Its clock stands at the last of them."""
         kept = copy(self.store._runs[self.run_id])
         kept.log = kept.log[:length]
         events = read_events(self.run_id, kept.log)
@@ -221,7 +223,8 @@ class World:
         store = SpyStore()
         store._runs[self.run_id] = kept
         store.mails = list(self.store.mails)
-        return World(self.workflow, clock=self.clock, store=store, run_id=self.run_id, **self.environment)
+        clock = ManualClock(events[-1].at if events else START, jump=self.clock.jump)
+        return World(self.workflow, clock=clock, store=store, run_id=self.run_id, **self.environment)
 
     # Parts
 

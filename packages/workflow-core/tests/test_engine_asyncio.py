@@ -12,7 +12,7 @@ import pytest
 from workflow.core import Context, create_workflow
 from workflow.core.engine import DriveOutcome
 
-from .engine_kit import START, Gates, ManualClock, World, echo, play, settle
+from .engine_kit import Gates, World, echo, play, settle
 
 Handler = Callable[[Context], Coroutine[Any, Any, Any]]
 
@@ -29,9 +29,7 @@ def finished(handler: Handler) -> World:
         outcome = await world.finish()
         assert outcome.kind == "completed", outcome
         for length in range(len(world.log)):
-            cut = world.cut(length)
-            cut.clock = ManualClock(world.log[length - 1].at if length else START)
-            again = await cut.finish()
+            again = await world.cut(length).finish()
             assert (again.kind, again.run.output) == ("completed", world.run.output), length
         return world
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..errors import EventTimeoutError, NonDeterminismError, PayloadError
-from ..events import (
+from workflow.core.errors import EventTimeoutError, NonDeterminismError, PayloadError
+from workflow.core.events import (
     ApprovalRequested,
     ApprovalResolved,
     CancelRequested,
@@ -27,8 +27,10 @@ from ..events import (
     TimerStarted,
     UuidRecorded,
 )
-from ..payload import Json
-from ..results import Approval
+from workflow.core.payload import Json
+from workflow.core.results import Approval
+
+from .mismatch import entry, mismatch
 from .operations import ApprovalOperation, Operation, SignalOperation, StepOperation, TimerOperation
 from .session import Session
 
@@ -74,10 +76,7 @@ class Applier:
         """
         method = self._methods.get(type(event))
         if method is None:
-            raise NonDeterminismError(
-                f"Run {self._session.run.run_id!r} can't be replayed: its log holds {type(event).__name__} at index "
-                f"{event.index}, which ends a run, and the run goes on."
-            )
+            raise mismatch(self._session.run.run_id, f"{entry(event)}, which ends a run", "the run goes on")
         moves = method(event)
         if moves:
             self._session.loop.now = event.at.timestamp()
@@ -157,10 +156,7 @@ class Applier:
         kind = "signal" if isinstance(event, SignalAwaited) else "approval"
         operation = self._expect(event.id, kind, event)
         if isinstance(event, SignalAwaited) and isinstance(operation, SignalOperation) and operation.name != event.name:
-            raise NonDeterminismError(
-                f"Run {self._session.run.run_id!r} can't be replayed: its log holds a wait for {event.name!r} as "
-                f"{event.id!r} at index {event.index}, and the handler waits for {operation.name!r} there."
-            )
+            raise self._other_name(event, operation)
         operation.logged = True
         operation.until = event.until
         return False
@@ -169,10 +165,7 @@ class Applier:
         operation = self._expect(event.id, "signal", event)
         assert isinstance(operation, SignalOperation)
         if operation.name != event.name:
-            raise NonDeterminismError(
-                f"Run {self._session.run.run_id!r} can't be replayed: its log holds the event {event.name!r} for "
-                f"{event.id!r} at index {event.index}, and the handler waits for {operation.name!r} there."
-            )
+            raise self._other_name(event, operation)
         self._close(operation)
         try:
             value = operation.type.decode((event.payload or _NULL).text, f"The payload of event {event.name!r}")
@@ -181,6 +174,10 @@ class Applier:
         else:
             operation.future.set_result(value)
         return True
+
+    def _other_name(self, event: SignalAwaited | SignalResolved, operation: SignalOperation) -> NonDeterminismError:
+        holds = f"{entry(event)} for the event {event.name!r}"
+        return mismatch(self._session.run.run_id, holds, f"the handler waits for {operation.name!r} there")
 
     def _approval_resolved(self, event: ApprovalResolved) -> bool:
         operation = self._expect(event.id, "approval", event)
@@ -194,10 +191,7 @@ class Applier:
         if event.id in self._session.recorded:
             asked = self._session.operations.kind_of(event.id)
             found = f"asked for a {asked} under this id" if asked else "has not asked for it"
-            raise NonDeterminismError(
-                f"Run {self._session.run.run_id!r} can't be replayed: its log holds {event.type} {event.id!r} at index "
-                f"{event.index}, and the handler {found}."
-            )
+            raise mismatch(self._session.run.run_id, entry(event), f"the handler {found}")
         return False
 
     def _cancel_requested(self, event: CancelRequested) -> bool:

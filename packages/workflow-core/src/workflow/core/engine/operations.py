@@ -8,12 +8,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from ..errors import InvalidArgumentError, NonDeterminismError
-from ..events import Event
-from ..loop import DurableTimer
-from ..payload import PayloadType
-from ..records import Wait
-from ..retry import Retry
+from workflow.core.errors import InvalidArgumentError
+from workflow.core.events import Event
+from workflow.core.loop import DurableTimer
+from workflow.core.payload import PayloadType
+from workflow.core.records import Wait
+from workflow.core.retry import Retry
+
+from .mismatch import entry, mismatch
 
 __all__ = [
     "ApprovalOperation",
@@ -150,7 +152,8 @@ class Operations:
         known = self._kinds.get(id)
         if known is not None:
             raise InvalidArgumentError(
-                f"Run {self._run_id!r} already has a {known} with the id {id!r}. Each operation needs an id of its own: "
+                f"Run {self._run_id!r} already has a {known} with the id {id!r}. Each operation needs an id of its "
+                "own: "
                 f'in a loop, make it part of the id, as in f"{id}:{{item.id}}".'
             )
         self._kinds[id] = kind
@@ -180,23 +183,13 @@ class Operations:
         operation = self.open.get(id)
         if operation is not None and (kind is None or operation.kind == kind):
             return operation
-        raise NonDeterminismError(self._mismatch(id, event))
+        raise mismatch(self._run_id, entry(event), self._found(id))
 
-    def _mismatch(self, id: str, event: Event) -> str:
+    def _found(self, id: str) -> str:
         asked = self._kinds.get(id)
         if asked is None:
             waiting = ", ".join(f"{op.kind} {op.id!r}" for op in list(self.open.values())[:5]) or "nothing"
-            found = f"the handler has not asked for {id!r}; it waits for {waiting}"
-        elif id in self.open:
-            found = f"the handler asked for a {asked} under this id"
-        else:
-            found = f"the handler's {asked} {id!r} is no longer open at this point"
-        return (
-            f"Run {self._run_id!r} can't be replayed: its log holds {_name(event)} {id!r} at index {event.index}, but {found}. The code has changed since, or it "
-            "depends on something that is not recorded (time, randomness, the order of a set). Deploy code that fits the "
-            "log, or give the workflow a new version and keep this one in previous_versions; the run waits unharmed."
-        )
-
-
-def _name(event: Event) -> str:
-    return getattr(event, "type", type(event).__name__)
+            return f"the handler has not asked for {id!r}; it waits for {waiting}"
+        if id in self.open:
+            return f"the handler asked for a {asked} under this id"
+        return f"the handler's {asked} {id!r} is no longer open at this point"

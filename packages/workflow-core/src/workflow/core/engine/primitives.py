@@ -9,12 +9,14 @@ from datetime import datetime, timedelta
 from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
-from ..arguments import Duration, aware, identifier, seconds
-from ..errors import HandlerError, InvalidArgumentError, NonDeterminismError, WorkflowError
-from ..events import Custom, NowRecorded, UuidRecorded
-from ..payload import Json, PayloadType, payload_type, plain_text
-from ..retry import Retry
-from ..types_of import result_type
+from workflow.core.arguments import Duration, aware, identifier, seconds
+from workflow.core.errors import HandlerError, InvalidArgumentError, WorkflowError
+from workflow.core.events import Custom, NowRecorded, UuidRecorded
+from workflow.core.payload import Json, PayloadType, payload_type, plain_text
+from workflow.core.retry import Retry
+from workflow.core.types_of import result_type
+
+from .mismatch import entry, mismatch
 from .operations import ApprovalOperation, Operation, SignalOperation, StepOperation, TimerOperation
 from .session import Session
 
@@ -48,7 +50,8 @@ class Primitives:
         identifier(id, "step id", reserved=True)
         if not callable(fn):
             raise InvalidArgumentError(
-                f"Step {id!r} takes a function and its arguments: ctx.step({id!r}, function, ...), not {type(fn).__name__}."
+                f"Step {id!r} takes a function and its arguments: ctx.step({id!r}, function, ...), not "
+                f"{type(fn).__name__}."
             )
         operation = StepOperation(
             id,
@@ -163,9 +166,10 @@ class Primitives:
         known = self._session.recorded.pop(id, None)
         if known is not None and not isinstance(known, type_):
             await self._block(
-                NonDeterminismError(
-                    f"Run {self._session.run.run_id!r} can't be replayed: its log holds {known.type} {id!r}, and the handler "
-                    f"asked for another kind of operation under this id."
+                mismatch(
+                    self._session.run.run_id,
+                    entry(known),
+                    "the handler asked for another kind of operation under this id",
                 )
             )
         return known
@@ -190,7 +194,11 @@ class Primitives:
         remaining = self.time_remaining()
         if remaining is None or session.replaying:
             return False
-        margin = session.environment.margin if min_remaining is None else timedelta(seconds=seconds(min_remaining, "min_remaining"))
+        margin = (
+            session.environment.margin
+            if min_remaining is None
+            else timedelta(seconds=seconds(min_remaining, "min_remaining"))
+        )
         return remaining <= margin
 
     async def yield_now(self) -> None:
@@ -209,7 +217,8 @@ class Primitives:
         """Refuse calls from outside the handler; true for one from a handler that is being torn down."""
         if events._get_running_loop() is not self._loop:  # type: ignore[attr-defined]
             raise HandlerError(
-                f"ctx.{name}() was called outside the handler of run {self._session.run.run_id!r}: in a step, in middleware, "
+                f"ctx.{name}() was called outside the handler of run {self._session.run.run_id!r}: in a step, in "
+                "middleware, "
                 "or after the drive. Durable operations belong in the handler itself; a step is one side effect, and "
                 "can't hold others."
             )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from ..errors import NonDeterminismError
-from ..loop import stepping
+from workflow.core.errors import NonDeterminismError
+from workflow.core.events import Event
+from workflow.core.loop import stepping
+
 from .apply import Applier
 from .handler import HandlerTask
+from .mismatch import entry, mismatch
 from .session import Session
 
 __all__ = ["replay"]
@@ -23,7 +26,7 @@ def replay(session: Session, handler: HandlerTask, applier: Applier) -> None:
             if session.blocked is not None:
                 raise session.blocked
             if handler.done and applier.moves(event):
-                raise _ended_early(session, event.index)
+                raise _ended_early(session, event)
             if applier.apply(event):
                 loop.run_ready()
     if session.blocked is not None:
@@ -31,8 +34,8 @@ def replay(session: Session, handler: HandlerTask, applier: Applier) -> None:
     session.replaying = False
 
 
-def _ended_early(session: Session, index: int | None) -> NonDeterminismError:
-    return NonDeterminismError(
-        f"Run {session.run.run_id!r} can't be replayed: the handler has ended, and its log goes on (index {index}). "
-        "Deploy code that fits the log, or give the workflow a new version and keep this one in previous_versions."
-    )
+def _ended_early(session: Session, event: Event) -> NonDeterminismError:
+    main = session.main
+    error = main.exception() if main is not None and not main.cancelled() else None
+    how = "has ended" if error is None else f"has ended with {error!r}"
+    return mismatch(session.run.run_id, entry(event), f"the handler {how} before that")

@@ -1,0 +1,27 @@
+"""What is said of a log and a handler that don't fit each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workflow.core.errors import NonDeterminismError
+from workflow.core.events import Event
+
+__all__ = ["entry", "mismatch"]
+
+
+def mismatch(run_id: str, holds: str, found: str) -> NonDeterminismError:
+    """The error that shows both: what the log holds, and what the handler does instead."""
+    return NonDeterminismError(
+        f"Run {run_id!r} can't be replayed: its log holds {holds}, but {found}. The code has changed since, or it "
+        "depends on "
+        "something that is not recorded (time, randomness, the order of a set). Deploy code that fits the log, or give "
+        "the workflow a new version and keep this one in previous_versions; the run waits unharmed."
+    )
+
+
+def entry(event: Event) -> str:
+    """An entry of the log, as people are shown it."""
+    known: Any = event
+    id = f" {known.id!r}" if hasattr(known, "id") else ""
+    return f"{known.type}{id} at index {event.index}"
