@@ -260,7 +260,8 @@ def _check_state(workflow: Workflow[Any, Any]) -> None:
         _check_default_state(workflow)
     elif workflow.state_type is None:
         raise DefinitionError(
-            f"Workflow {workflow.id!r} has `initialize` but no state type: annotate Context[Input, State], or give state=."
+            f"Workflow {workflow.id!r} has `initialize` but no state type: annotate Context[Input, State], or give "
+            "state=."
         )
     elif not callable(make) or inspect.iscoroutinefunction(make):
         raise DefinitionError(
