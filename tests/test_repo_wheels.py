@@ -193,7 +193,7 @@ def test_it_installs_alone(wheels: dict[str, Path], third_party: Path, tmp_path:
 
 
 def test_the_demo_runs_on_installed_wheels(wheels: dict[str, Path], third_party: Path, tmp_path: Path):
-    """The demo needs nothing of this tree but its own files: it runs on core, runtime and SQLite as users install them."""
+    """The demo needs nothing of this tree but its own files: it runs on what users install."""
     folder = wheels["workflow-core"].parent
     clean = install("workflow-store-sqlite", tmp_path / "venv", folder, third_party)
     call(sys.executable, "-m", "pip", "--python", clean.python, "install", "-q", "rich")

@@ -80,7 +80,8 @@ async def tell(screen: Any) -> bool:
         await asyncio.sleep(0.3)
         await first.kill()
         run = await app.get_run(RUN_ID)
-        assert run is not None and run.due_at is not None
+        assert run is not None
+        assert run.due_at is not None
         screen.line("the store", f"status {run.status}", f"the dead owner's lease ends at {run.due_at:%H:%M:%S.%f}")
 
         screen.say("4. A second process takes the run over when the lease has ended. It replays, and goes on.")

@@ -33,7 +33,7 @@ class SystemClock:
 
     async def sleep_until(self, when: datetime, *, busy: bool) -> None:
         # `asyncio.sleep` may wake a little early by this clock, which is another than the event loop's.
-        while (remaining := (when - self.now()).total_seconds()) > 0:
+        while (remaining := (when - self.now()).total_seconds()) > 0:  # noqa: ASYNC110 - nothing else to wait for
             await asyncio.sleep(remaining)
 
 

@@ -6,8 +6,8 @@ datetimes in UTC. Nothing here knows how a store keeps them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 __all__ = [
@@ -42,6 +42,7 @@ MailKind = Literal["signal", "approval", "cancel"]
 DeliveryOutcome = Literal["accepted", "duplicate", "ended", "not_found"]
 
 CANCEL_KEY = "cancel"
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class Mail(NewMail):
     """Mail in an inbox. `seq` counts from 1 within the run, in the order of delivery."""
 
     seq: int = 0
-    sent_at: datetime = field(default_factory=lambda: datetime.min)
+    sent_at: datetime = EPOCH
 
 
 @dataclass(frozen=True, slots=True)

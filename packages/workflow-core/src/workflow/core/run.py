@@ -68,9 +68,10 @@ async def run_workflow(
     - With none of them, drives the run if it is due.
     - With `attach`, gives the events that the log already holds first.
 
-    `publish(event)` is called for each event as well. Closing the iterator early cancels the drive and releases the run.
-    Raises `RunNotFoundError`, `PayloadError` for an input that does not fit, and `InvalidArgumentError`. What goes wrong in
-    the workflow is an event. The lease is not renewed: for steps of more than a minute use `workflow.runtime`.
+    `publish(event)` is called for each event as well. Closing the iterator early cancels the drive and releases the
+    run. Raises `RunNotFoundError`, `PayloadError` for an input that does not fit, and `InvalidArgumentError`. What
+    goes wrong in the workflow is an event. The lease is not renewed: for steps of more than a minute use
+    `workflow.runtime`.
     """
     clock = clock or SystemClock()
     run_id = identifier(run_id, "run_id") if run_id is not None else f"{workflow.id}:{uuid4()}"

@@ -32,21 +32,20 @@ class RunStore(ABC):
         """Create the run, unless there is one of this id; with a `lease`, claim what was created.
 
         Created under a lease, the run is `running` with fence 1, started `now`, due at the lease's end, and `claimed`
-        is given (`claimed_from` is `queued`). Without a lease it is `queued`, due at `new.due_at`. Where a run of this id exists, nothing is
-        written, `created` is False and `run` is its row: it is never claimed, whatever its workflow or input.
-        Repeating it after an unknown end is safe, but a run created under the lost answer's lease is only taken up
-        when that lease ends.
+        is given (`claimed_from` is `queued`). Without a lease it is `queued`, due at `new.due_at`. Where a run of
+        this id exists, nothing is written, `created` is False and `run` is its row: it is never claimed, whatever its
+        workflow or input. Repeating it after an unknown end is safe, but a run created under the lost answer's lease
+        is only taken up when that lease ends.
         """
 
     @abstractmethod
     async def claim_run(self, run_id: str, lease: Lease, *, now: datetime, force: bool = False) -> ClaimedRun | None:
         """Claim one run if it is due: `due_at <= now` and it has not ended. None where it isn't, or is unknown.
 
-        Raises the fence by one, sets status `running`, owner and `due_at` to the lease's, `started_at` to `now` if it is
-        the first claim, and adds one to `recoveries` where the run was `running` (its owner's lease had run out).
-        Of several concurrent claims exactly one succeeds. `force` takes a run that has not ended even if it is
-        leased or not due (the former owner's commits are refused from then on); it counts as a recovery
-        if it was `running`.
+        Raises the fence by one, sets status `running`, owner and `due_at` to the lease's, `started_at` to `now` if it
+        is the first claim, and adds one to `recoveries` where the run was `running` (its owner's lease had run out).
+        Of several concurrent claims exactly one succeeds. `force` takes a run that has not ended even if it is leased
+        or not due (the former owner's commits are refused from then on); it counts as a recovery if it was `running`.
         """
 
     @abstractmethod
@@ -55,14 +54,15 @@ class RunStore(ABC):
 
         Applies only if the run is `running` with this `fence` and its log has `expected_index` records. Otherwise
         nothing is written, and it raises `LeaseLostError` (another fence, ended, released, or no such run) or
-        `LogConflictError` (same fence, other length). A lease whose time has run out but that nobody has taken is still good.
+        `LogConflictError` (same fence, other length). A lease whose time has run out but that nobody has taken is
+        still good.
 
         - Without a `transition` the run stays `running` and is due at `commit.lease.until`.
         - With one, status, due time, waits, output, error and (where not None) recoveries are replaced and the owner is
           removed. The fence stays. An ended run gets `completed_at = now`, and its `error` is what the transition says.
-        - A transition to `paused` while there is unconsumed mail after `seen_mail` is not carried out: records, consumption and
-          state are written, the run stays `running` under the lease, and `released` is False. So a drive can never
-          sleep through mail.
+        - A transition to `paused` while there is unconsumed mail after `seen_mail` is not carried out: records,
+          consumption and state are written, the run stays `running` under the lease, and `released` is False. So a
+          drive can never sleep through mail.
 
         `lease.owner` is of no account here: the owner stays, only the time is used.
         The answer brings all unconsumed mail after `seen_mail` (for an ended run: none).
@@ -77,15 +77,16 @@ class RunStore(ABC):
         """Put mail into a run's inbox, make the run ready if it waits for it, and with a `lease` claim it then.
 
         - `not_found`: no such run; nothing is written.
-        - `duplicate`: a mail of this `(kind, id)` was delivered to this run before, consumed or not; nothing is written.
+        - `duplicate`: a mail of this `(kind, id)` was delivered to this run before, consumed or not; nothing is
+          written.
         - `ended`: the run has ended; nothing is written.
         - `accepted`: the mail has the next `seq` and `sent_at = now`, and survives everything from here on.
 
-        The mail is `awaited` if one of the run's waits has its `key`, whatever the run's status; a cancel request always is.
-        A run that awaits it and is `paused`, or `queued` for later, becomes `queued` and due `now` in the same atomic
-        operation. Mail that is not awaited leaves status and due time as they are.
-        With a `lease`, a run that is then `queued` and due is claimed as by `claim_run`.
-        Repeating it after an unknown end answers `duplicate` if it had happened.
+        The mail is `awaited` if one of the run's waits has its `key`, whatever the run's status; a cancel request
+        always is. A run that awaits it and is `paused`, or `queued` for later, becomes `queued` and due `now` in the
+        same atomic operation. Mail that is not awaited leaves status and due time as they are. With a `lease`, a run
+        that is then `queued` and due is claimed as by `claim_run`. Repeating it after an unknown end answers
+        `duplicate` if it had happened.
         """
 
     @abstractmethod

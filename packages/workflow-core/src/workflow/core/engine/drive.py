@@ -2,8 +2,8 @@
 
     replay the log, go on, then end or pause the run, and give up the lease
 
-Whatever happens, a drive leaves the run ended, paused with something that will wake it, ready for the next drive, or (if
-the process dies, or the store can't be reached) leased until the lease runs out.
+Whatever happens, a drive leaves the run ended, paused with something that will wake it, ready for the next drive, or
+(if the process dies, or the store can't be reached) leased until the lease runs out.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from ..definition import Workflow
-from ..errors import (
+from workflow.core.definition import Workflow
+from workflow.core.errors import (
     HandlerError,
     LeaseLostError,
     LogConflictError,
@@ -29,11 +29,12 @@ from ..errors import (
     WorkflowError,
     WorkflowVersionError,
 )
-from ..events import ErrorInfo, RunCancelled, RunErrored, RunFinished, RunStarted
-from ..journal import read_events
-from ..middleware import compose
-from ..payload import check_size
-from ..records import ClaimedRun, RunRecord, Transition, Wait
+from workflow.core.events import ErrorInfo, RunCancelled, RunErrored, RunFinished, RunStarted
+from workflow.core.journal import read_events
+from workflow.core.middleware import compose
+from workflow.core.payload import check_size
+from workflow.core.records import ClaimedRun, RunRecord, Transition, Wait
+
 from .apply import Applier
 from .environment import DriveEnvironment
 from .handler import HandlerTask
@@ -53,16 +54,18 @@ logger = logging.getLogger("workflow.core")
 _REFUSED = (LeaseLostError, LogConflictError)
 
 
-class _Blocked(Exception):
-    """The run can't be brought back to where it was; `__cause__` says why."""
+class _Blocked(Exception):  # noqa: N818 - a state of the run, not an error of its own
+    """The run can't be brought back to where it was, for this reason."""
+
+    def __init__(self, reason: WorkflowError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class Drive:
     """Drives a claimed run with its definition. `await drive.run()` once; it never raises because of the workflow."""
 
-    def __init__(
-        self, workflow: Workflow[Any, Any] | None, claimed: ClaimedRun, environment: DriveEnvironment
-    ) -> None:
+    def __init__(self, workflow: Workflow[Any, Any] | None, claimed: ClaimedRun, environment: DriveEnvironment) -> None:
         self._workflow = workflow
         self._claimed = claimed
         self._environment = environment
@@ -105,8 +108,8 @@ class Drive:
     async def run(self) -> DriveOutcome:
         """Drive the run. Errors of the workflow are in the outcome.
 
-        Raises what the store raises when it can't be reached (the lease runs out then, and another drive takes over), and
-        `asyncio.CancelledError` when the host cancels it, after the run was released for somebody else.
+        Raises what the store raises when it can't be reached (the lease runs out then, and another drive takes over),
+        and `asyncio.CancelledError` when the host cancels it, after the run was released for somebody else.
         """
         with self._environment.telemetry.drive(self._run) as span:
             outcome = await self._run_guarded()
@@ -140,8 +143,7 @@ class Drive:
         try:
             return await self._drive(definition)
         except _Blocked as blocked:
-            assert isinstance(blocked.__cause__, WorkflowError)
-            return await self._block(blocked.__cause__)
+            return await self._block(blocked.reason)
 
     # The drive proper
 
@@ -169,7 +171,7 @@ class Drive:
             history = read_events(self._run.run_id, self._claimed.log)
             input = definition.input_type.decode(self._run.input, f"The input of run {self._run.run_id!r}")
         except (StoreError, PayloadError) as error:
-            raise _Blocked from error
+            raise _Blocked(error) from error
         self._session = Session(self._claimed, history, self._environment)
         return self._session, input
 
@@ -182,9 +184,7 @@ class Drive:
     def _emit_started(self, session: Session) -> None:
         run, at = self._run, session.ledger.now()
         session.ledger.emit(
-            RunStarted(
-                run_id=run.run_id, at=at, workflow_id=run.workflow_id, workflow_version=run.workflow_version
-            )
+            RunStarted(run_id=run.run_id, at=at, workflow_id=run.workflow_id, workflow_version=run.workflow_version)
         )
 
     async def _handle(self, definition: Workflow[Any, Any], ctx: Any, session: Session) -> Any:
@@ -225,13 +225,14 @@ class Drive:
 
     async def _interrupted(self, interruption: BaseException, error: BaseException | None) -> DriveOutcome:
         """The handler did not end: the run pauses, can't be replayed, or its code can't go on."""
-        assert self._session is not None and self._live is not None
+        assert self._session is not None
+        assert self._live is not None
         if self._live.released is not None:
             if error is not None and error is not interruption:
                 logger.error("Middleware of run %r failed while it paused.", self._run.run_id, exc_info=error)
             return self._outcome(_kind(self._live.released), self._live.released)
         if isinstance(interruption, (NonDeterminismError, PayloadError)) and self._session.replaying:
-            raise _Blocked from interruption
+            raise _Blocked(interruption) from interruption
         if isinstance(interruption, (HandlerError, PayloadError)):
             return await self._errored(interruption)
         raise interruption
@@ -281,8 +282,10 @@ class Drive:
         self._session = Session(self._claimed, [], self._environment)
         return await self._errored(
             PoisonedRunError(
-                f"Run {self._run.run_id!r} was recovered {self._run.recoveries - 1} times from owners that died or stalled while "
-                "they drove it, without any progress to a pause. Look for a step that kills its process, or raise max_recoveries."
+                f"Run {self._run.run_id!r} was recovered {self._run.recoveries - 1} times from owners that died or "
+                "stalled while "
+                "they drove it, without any progress to a pause. Look for a step that kills its process, or raise "
+                "max_recoveries."
             )
         )
 
@@ -308,7 +311,9 @@ class Drive:
 
     async def _postpone(self, error: BaseException, recoveries: int | None = None) -> DriveOutcome:
         waits = self._kept_waits(Wait("blocked", "postponed", detail=str(error), until=self._later()))
-        return await self._put_back(Transition("paused", self._later(), waits, recoveries=recoveries), "postponed", error)
+        return await self._put_back(
+            Transition("paused", self._later(), waits, recoveries=recoveries), "postponed", error
+        )
 
     def _kept_waits(self, blocked: Wait) -> tuple[Wait, ...]:
         """What the run waited for still wakes it."""
@@ -352,7 +357,8 @@ class Drive:
     def _unknown_version(self) -> WorkflowVersionError:
         known = ", ".join(repr(version) for version in (self._workflow.versions if self._workflow else ())) or "none"
         return WorkflowVersionError(
-            f"Run {self._run.run_id!r} belongs to version {self._run.workflow_version!r} of workflow {self._run.workflow_id!r}, and "
+            f"Run {self._run.run_id!r} belongs to version {self._run.workflow_version!r} of workflow "
+            f"{self._run.workflow_id!r}, and "
             f"this process has {known}. It is left for a process that has it; keep old versions in previous_versions."
         )
 

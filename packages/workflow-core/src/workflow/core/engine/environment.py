@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ..clock import Clock, SystemClock
-from ..events import Event
-from ..records import Lease
-from ..store import RunStore
-from ..telemetry import NO_TELEMETRY, Telemetry
+from workflow.core.clock import Clock, SystemClock
+from workflow.core.events import Event
+from workflow.core.records import Lease
+from workflow.core.store import RunStore
+from workflow.core.telemetry import NO_TELEMETRY, Telemetry
 
 __all__ = ["DriveEnvironment"]
 

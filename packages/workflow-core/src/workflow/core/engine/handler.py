@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any
 
 from workflow.core.errors import HandlerError
+from workflow.core.loop import DurableTask, run_until_idle, stepping
 
-from ..loop import DurableTask, run_until_idle, stepping
 from .session import Session
 from .suspension import Suspension
 
@@ -38,7 +38,9 @@ class HandlerTask:
         with stepping(self._loop):
             context = contextvars.Context()
             coroutine: Coroutine[Any, Any, Any] = context.run(handler, ctx)  # type: ignore[assignment]
-            self.main: DurableTask = self._loop.create_task(coroutine, name=f"run {session.run.run_id}", context=context)
+            self.main: DurableTask = self._loop.create_task(
+                coroutine, name=f"run {session.run.run_id}", context=context
+            )
         session.main = self.main
 
     @property
@@ -151,4 +153,6 @@ async def _closing(generator: Any) -> None:
 
 def _give_up(what: Any) -> None:
     _undying.append(what)
-    logger.error("A workflow handler catches BaseException in a loop and can't be torn down: %r. %s", what, Suspension())
+    logger.error(
+        "A workflow handler catches BaseException in a loop and can't be torn down: %r. %s", what, Suspension()
+    )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, TypedDict
 
-from ..events import Event
-from ..journal import write_event
-from ..payload import check_size
-from ..records import Commit, LogRecord, Mail, RunRecord, Transition
+from workflow.core.events import Event
+from workflow.core.journal import write_event
+from workflow.core.payload import check_size
+from workflow.core.records import Commit, LogRecord, Mail, RunRecord, Transition
 
 if TYPE_CHECKING:
     from .environment import DriveEnvironment
@@ -79,7 +79,9 @@ class Ledger:
         if self._environment.publish is not None:
             self._outbox.append(event)
 
-    async def commit(self, transition: Transition | None = None, state: str | None = None) -> tuple[bool, tuple[Mail, ...]]:
+    async def commit(
+        self, transition: Transition | None = None, state: str | None = None
+    ) -> tuple[bool, tuple[Mail, ...]]:
         """Write everything pending in one atomic commit: whether the run was released, and the news."""
         now = self.now()
         self._unanswered = Commit(

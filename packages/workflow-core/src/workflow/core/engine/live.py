@@ -1,12 +1,12 @@
 """The live part of a drive: what happens next, until the handler ends or the run pauses.
 
-    loop until:
-      handler returned or raised?          leave: the end is committed with what is pending
-      something happened?                  append it, apply it, look again (a step's end, mail, a timer)
-      fresh steps to start?                commit what is pending, then start them
-      steps under way?                     commit what is pending, wait for whatever comes first
-      a short backoff?                     wait for it here
-      nothing?                             commit what is pending with the waits and the due time: paused
+loop until:
+  handler returned or raised?          leave: the end is committed with what is pending
+  something happened?                  append it, apply it, look again (a step's end, mail, a timer)
+  fresh steps to start?                commit what is pending, then start them
+  steps under way?                     commit what is pending, wait for whatever comes first
+  a short backoff?                     wait for it here
+  nothing?                             commit what is pending with the waits and the due time: paused
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import asyncio
 import logging
 from datetime import datetime, timedelta
 
-from ..errors import HandlerError, LeaseLostError, StepInterruptedError, StepTimeoutError
-from ..events import (
+from workflow.core.errors import HandlerError, LeaseLostError, StepInterruptedError, StepTimeoutError
+from workflow.core.events import (
     ApprovalRequested,
     ApprovalResolved,
     CancelRequested,
@@ -30,8 +30,9 @@ from ..events import (
     TimerFired,
     TimerStarted,
 )
-from ..payload import Json
-from ..records import Mail, Transition
+from workflow.core.payload import Json
+from workflow.core.records import Mail, Transition
+
 from .apply import Applier
 from .handler import HandlerTask
 from .operations import ApprovalOperation, Operation, SignalOperation, StepOperation, TimerOperation
@@ -172,7 +173,9 @@ class Live:
         if match is None and timer is None:
             return bool(self._waiting) and self._interrupted()
         due = timer is not None and timer.until is not None and timer.until <= self._ledger.now()
-        if match is not None and not (due and timer is not None and timer.until is not None and timer.until < match[0].sent_at):
+        if match is not None and not (
+            due and timer is not None and timer.until is not None and timer.until < match[0].sent_at
+        ):
             self._receive(*match)
             return True
         if due and timer is not None:
@@ -304,7 +307,9 @@ class Live:
     def _emit_started(self, step: StepOperation) -> None:
         if self._environment.publish is not None:
             run_id, number = self._session.run.run_id, step.attempt + 1
-            self._ledger.emit(StepStarted(run_id=run_id, at=self._ledger.now(), id=step.id, attempt=number, meta=step.meta))
+            self._ledger.emit(
+                StepStarted(run_id=run_id, at=self._ledger.now(), id=step.id, attempt=number, meta=step.meta)
+            )
 
     async def _wait_for_steps(self, now: datetime) -> None:
         if self._ledger.pending and await self._commit():
@@ -344,8 +349,10 @@ class Live:
         operations = list(self._session.operations.open.values())
         if not operations:
             raise HandlerError(
-                f"Run {self._session.run.run_id!r}: the handler waits for something that nothing durable can bring about (an "
-                "asyncio future or event that no branch will set, or one of another loop). Wait with ctx.wait_for_event, or "
+                f"Run {self._session.run.run_id!r}: the handler waits for something that nothing durable can bring "
+                "about (an "
+                "asyncio future or event that no branch will set, or one of another loop). Wait with "
+                "ctx.wait_for_event, or "
                 "do the work in ctx.step."
             )
         waits = tuple(wait for operation in operations if (wait := operation.wait()) is not None)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from ..records import Mail
+from workflow.core.records import Mail
+
 from .operations import ApprovalOperation, Operation, SignalOperation
 
 __all__ = ["Mailbox"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..events import ErrorInfo
-from ..records import RunRecord
+from workflow.core.events import ErrorInfo
+from workflow.core.records import RunRecord
 
 __all__ = ["DriveKind", "DriveOutcome"]
 

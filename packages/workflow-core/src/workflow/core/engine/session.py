@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
 
-from ..errors import WorkflowError
-from ..events import Event, NowRecorded, UuidRecorded
-from ..loop import DurableLoop, DurableTask, DurableTimer
-from ..records import ClaimedRun
+from workflow.core.errors import WorkflowError
+from workflow.core.events import Event, NowRecorded, UuidRecorded
+from workflow.core.loop import DurableLoop, DurableTask, DurableTimer
+from workflow.core.records import ClaimedRun
+
 from .environment import DriveEnvironment
 from .ledger import Ledger
 from .mailbox import Mailbox

@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from ..events import StateDelta
-from ..payload import PayloadType, check_size
+from workflow.core.events import StateDelta
+from workflow.core.payload import PayloadType, check_size
+
 from .session import Session
 
 __all__ = ["StateTracker"]

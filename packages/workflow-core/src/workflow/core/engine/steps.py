@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..errors import PayloadError, StepResultError, StepTimeoutError
-from ..payload import check_size
-from ..step import StepContext, set_current_step
-from ..types_of import is_async
+from workflow.core.errors import PayloadError, StepResultError, StepTimeoutError
+from workflow.core.payload import check_size
+from workflow.core.step import StepContext, set_current_step
+from workflow.core.types_of import is_async
+
 from .environment import DriveEnvironment
 from .operations import StepOperation
 
@@ -112,7 +113,8 @@ class StepRunner:
         except asyncio.CancelledError as error:
             completion.error = self._timeout_error(attempt) if attempt.timed_out else error
         except BaseException as error:
-            # Whatever it is (even `sys.exit()`), it ends this step and not the host; nobody would wait for its end else.
+            # Whatever it is (even `sys.exit()`), it ends this step and not the host; nobody would wait for its end
+            # else.
             completion.error = error
             if isinstance(error, KeyboardInterrupt):
                 self._ended(completion)

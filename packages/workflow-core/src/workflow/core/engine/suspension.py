@@ -13,7 +13,8 @@ class Suspension(BaseException):
 
     def __init__(self) -> None:
         super().__init__(
-            "The run pauses here and goes on in a later drive; nothing has failed. Don't catch BaseException around ctx "
+            "The run pauses here and goes on in a later drive; nothing has failed. Don't catch BaseException around "
+            "ctx "
             "calls: write `except Exception` (or `except asyncio.CancelledError` for a cancelled run), or re-raise it. "
             "Clean up with `finally` or `async with`."
         )

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
-from ..clock import Clock, SystemClock
+from workflow.core.clock import Clock, SystemClock
 
 __all__ = ["Waker"]
 

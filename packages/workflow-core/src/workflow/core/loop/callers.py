@@ -60,6 +60,7 @@ def _in_order(given: object) -> Sequence[Any]:
     if isinstance(given, (list, tuple)):
         return cast("Sequence[Any]", given)
     raise HandlerError(
-        f"asyncio.as_completed was given a {type(given).__name__} of coroutines, whose order is lost in it and differs from "
+        f"asyncio.as_completed was given a {type(given).__name__} of coroutines, whose order is lost in it and "
+        "differs from "
         "process to process. Give it a list, or tasks."
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from ..errors import HandlerError
+from workflow.core.errors import HandlerError
 
 __all__ = ["refuse", "refusing"]
 
 _IO = "real I/O is not durable. Put it in a function and run it with `await ctx.step(id, function, ...)`"
-_THREADS = "threads don't run in a handler. Give the function itself to `await ctx.step(id, function, ...)`: a `def` runs in a thread there"
+_THREADS = (
+    "threads don't run in a handler. Give the function itself to `await ctx.step(id, function, ...)`: "
+    "a `def` runs in a thread there"
+)
 _LOOP = "the handler's loop belongs to the engine"
 
 _REASONS: dict[str, str] = {

@@ -18,6 +18,7 @@ class stepping:  # noqa: N801 - used as a function, in `with`
     task, and tasks of our loop would otherwise fail to start, silently. The hooks keep async generators of the handler
     from ending on the host's loop.
     """
+
     __slots__ = ("_hooks", "_host", "_loop", "_task")
 
     def __init__(self, loop: DurableLoop) -> None:

@@ -17,7 +17,12 @@ class DurableTimer(asyncio.TimerHandle):
     """A timer that the engine fires when the log says so. `asyncio.timeout`, `wait_for` and `sleep` are made of it."""
 
     def __init__(
-        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], loop: DurableLoop, context: Context | None
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: DurableLoop,
+        context: Context | None,
     ) -> None:
         super().__init__(when, callback, args, loop, context)
         self._fire_on = loop
