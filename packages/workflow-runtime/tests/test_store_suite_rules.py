@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from workflow.core.records import ClaimedRun, LogRecord, NewRun, RunRecord
 from workflow.runtime.contract import ExecutionStore
 from workflow.runtime.memory import MemoryStore
+from workflow.runtime.testing import broken_invariants, check_invariants
 from workflow.runtime.testing.suite import ExecutionStoreSuite
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PACKAGES = Path(__file__).parents[2]
 PARTS = [part for part in ExecutionStoreSuite.__mro__ if part.__module__.startswith("workflow.runtime.testing")]
 
@@ -99,3 +106,62 @@ def test_the_testing_package_needs_no_test_library() -> None:
         "from workflow.runtime.testing import CrashingStore, TestClock, check_invariants, skip_time\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_model_test_tells_a_broken_store_by_the_operations_it_takes(tmp_path: Path) -> None:
+    """A store that counts forced claims as recoveries is found, and told in a few operations."""
+
+    class Miscounting(MemoryStore):
+        async def claim_run(self, run_id: str, *args: Any, **options: Any) -> ClaimedRun | None:
+            claimed = await super().claim_run(run_id, *args, **options)
+            self._runs[run_id].recoveries += claimed is not None
+            return claimed
+
+    class TestMiscounting(ExecutionStoreSuite):
+        def make_store(self, tmp_path: Path) -> ExecutionStore:
+            return Miscounting()
+
+    with pytest.raises(AssertionError, match="The store differs from the model in this") as found:
+        TestMiscounting().test_any_operations_answer_as_the_model_does(tmp_path)
+    told = str(found.value).splitlines()[1:]
+    assert len(told) <= 4
+    assert "Claim" in told[-1]
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ({"due_at": None}, "nobody will ever find it"),
+        ({"owner": "ann"}, "still owned by 'ann'"),
+        ({"completed_at": NOW}, "completed at"),
+        ({"status": "running"}, "running without a lease"),
+        ({"status": "paused", "due_at": None}, "neither a time nor mail can wake it"),
+        ({"status": "completed"}, "due again"),
+        ({"created_at": NOW.replace(tzinfo=None)}, "created_at is not in UTC"),
+        ({"recoveries": -1}, "recoveries is -1"),
+    ],
+)
+def test_broken_invariants_are_named(broken: dict[str, Any], words: str) -> None:
+    """Each way in which a row can be stuck, owned by nobody or otherwise wrong is told in words."""
+    sound = RunRecord("r", "orders", None, "queued", "{}", NOW, NOW, NOW)
+    assert broken_invariants(sound) == []
+    assert words in "; ".join(broken_invariants(replace(sound, **broken)))
+
+
+def test_check_invariants_names_the_run() -> None:
+    """A gap in a log, and a due run that `next_due` does not know, are found in the store as a whole."""
+
+    class Forgetful(MemoryStore):
+        async def next_due(self, workflow_ids: object) -> None: ...
+
+        async def read_log(self, run_id: str, *, after: int = -1, limit: int | None = None) -> list[LogRecord]:
+            return [LogRecord(1, "{}")]
+
+    async def scenario() -> None:
+        store = Forgetful()
+        await store.create_run(NewRun("r7", "orders", None, "{}", NOW), lease=None, now=NOW)
+        await check_invariants(store)
+
+    with pytest.raises(AssertionError, match="run 'r7': log_length is 0, and the log has the indexes") as found:
+        asyncio.run(scenario())
+    assert "next_due says None" in str(found.value)
