@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from datetime import UTC, datetime, timedelta
 
 from .errors import InvalidArgumentError
@@ -73,7 +72,7 @@ def identifier(value: str, name: str, *, reserved: bool = False) -> str:
 def _check_unusual(value: str, name: str) -> None:
     if not value or value.isspace():
         raise InvalidArgumentError(f"{name} must not be empty or blank.")
-    if any(unicodedata.category(char) in ("Cc", "Cs") for char in value):
+    if any(ord(char) < 32 or 127 <= ord(char) < 160 or 0xD800 <= ord(char) < 0xE000 for char in value):
         raise InvalidArgumentError(
             f"{name} {value!r:.100} holds control characters or lone surrogates, which are not allowed."
         )
