@@ -15,7 +15,7 @@ import asyncio
 import logging
 from datetime import datetime, timedelta
 
-from workflow.core.errors import HandlerError, LeaseLostError, StepInterruptedError, StepTimeoutError
+from workflow.core.errors import HandlerError, LeaseLostError, StepInterruptedError, StepResultError, StepTimeoutError
 from workflow.core.events import (
     ApprovalRequested,
     ApprovalResolved,
@@ -242,7 +242,7 @@ class Live:
 
     def _failed(self, operation: StepOperation, error: BaseException) -> None:
         number = operation.attempt + 1
-        info = ErrorInfo.of(error, error.message if isinstance(error, StepTimeoutError) else None)
+        info = ErrorInfo.of(error, error.message if isinstance(error, (StepTimeoutError, StepResultError)) else None)
         delay = _delay_after(operation, number, error)
         if delay is None:
             self._fail(operation, info, number, error)
