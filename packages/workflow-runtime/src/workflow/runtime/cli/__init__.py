@@ -1,0 +1,1 @@
+"""The command line. Loaded by `workflow.runtime.__main__` alone: it needs what `workflow-runtime[cli]` installs."""

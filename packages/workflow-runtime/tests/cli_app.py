@@ -1,0 +1,67 @@
+"""The app that the tests of the command line talk to: an order that waits for a payment and a decision.
+
+Copied next to the test's database and run from there, so it imports nothing of the tests.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pydantic import BaseModel
+
+from workflow.core import Context, create_workflow
+from workflow.runtime import Registration, WorkflowRuntime
+
+
+class Order(BaseModel):
+    order_id: str
+    delay: float = 0.0
+
+
+async def reserve(order_id: str) -> str:
+    if order_id == "13":
+        raise LookupError("there is no order 13")
+    return f"shelf {order_id}"
+
+
+@create_workflow(id="order")
+async def order(ctx: Context[Order]) -> str:
+    await ctx.step("reserve", reserve, ctx.input.order_id)
+    await ctx.sleep(ctx.input.delay, id="nap")
+    paid = await ctx.wait_for_event("paid", str)
+    decision = await ctx.approve("Ship it?", id="ship")
+    return f"{paid}: {'shipped' if decision.approved else decision.feedback}"
+
+
+def make_store() -> Any:
+    url = os.environ.get("CLI_APP_POSTGRES")
+    if url:
+        from workflow.store.postgres import PostgresStore
+
+        return PostgresStore(url, schema=os.environ["CLI_APP_SCHEMA"])
+    from workflow.store.sqlite import SQLiteStore
+
+    return SQLiteStore("orders.db", migrate=False)
+
+
+async def make_runtime() -> WorkflowRuntime:
+    return WorkflowRuntime(make_store(), [order])
+
+
+def make_broken_registration() -> WorkflowRuntime:
+    return WorkflowRuntime(make_store(), [Registration("nowhere.at:all", id="lost"), order])
+
+
+def make_newer() -> WorkflowRuntime:
+    """A deployment that has another version of the workflow only."""
+
+    @create_workflow(id="order", version="2")
+    async def order(ctx: Context[Order]) -> str:
+        return "newer"
+
+    return WorkflowRuntime(make_store(), [order])
+
+
+def fail() -> WorkflowRuntime:
+    raise KeyError("DATABASE_URL")
