@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from workflow.core.records import Lease
 from workflow.runtime import ExecutionStore, MemoryStore, WorkflowRuntime
 from workflow.runtime.testing import (
     CrashingStore,
@@ -27,7 +28,7 @@ from workflow.runtime.testing import (
 )
 
 from .runtime_kit import asynchronous
-from .runtime_scenarios import HOUR, START, STORIES, Act, Stage, Story, Watch, check_end, finish, settled, taken
+from .runtime_scenarios import HOUR, LEASE, START, STORIES, Act, Stage, Story, Watch, check_end, finish, settled, taken
 
 ALL = pytest.mark.parametrize("name", list(STORIES))
 
@@ -248,3 +249,32 @@ async def test_a_zombie_changes_nothing(name: str) -> None:
         assert await theatre.store.get_run(run_id) == row
         theatre.watch.check(theatre.story, run_id)
         await theatre.clear()
+
+
+async def play_to_the_end_of_the_act(stage: Stage, began: list[Any], store: StallingStore) -> None:
+    for number, act in enumerate(stage.story.acts):
+        if not store.frozen.is_set():
+            began.append((number, await taken(store.inner, stage.run_id)))
+            await act(stage)
+
+
+@ALL
+@asynchronous
+async def test_a_zombie_beside_its_rescuer(name: str) -> None:
+    """A process that comes back while another holds its run writes nothing to it, and the run ends right."""
+    theatre = Theatre(STORIES[name], MemoryStore())
+    for point in await theatre.points():
+        run_id, began = theatre.new_run(point), list[Any]()
+        stalling = StallingStore(theatre.store, point)
+        zombie = asyncio.create_task(play_to_the_end_of_the_act(theatre.stage(run_id, stalling), began, stalling))
+        await stalling.frozen.wait()
+        now = theatre.clock.advance(31)
+        claimed = await theatre.store.claim_run(run_id, Lease("rescuer", now + LEASE), now=now)
+        log = await theatre.store.read_log(run_id)
+        stalling.thaw.set()
+        await zombie
+        if claimed is not None:
+            assert await theatre.store.read_log(run_id) == log
+            assert (await theatre.store.get_run(run_id)).owner == "rescuer"  # type: ignore[union-attr]
+        rest = await theatre.rest(*began[-1], run_id, repeats=True)
+        await theatre.finish(theatre.stage(run_id, theatre.store), rest)

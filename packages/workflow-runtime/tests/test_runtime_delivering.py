@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from workflow.core import Context, InvalidArgumentError, PayloadError, create_workflow
+from workflow.core import Context, InvalidArgumentError, PayloadError, create_workflow, middleware
 from workflow.runtime import WorkflowRuntime
 
 from .runtime_kit import DAY, START, Receipt, World, asynchronous
@@ -25,6 +25,13 @@ async def paid(runtime: WorkflowRuntime, signal_id: str = "s", run_id: str = "r"
 
 async def decide(runtime: WorkflowRuntime, approved: Any = True, **options: Any) -> Any:
     return await runtime.deliver_approval(run_id="r", approval_id="ship-it", approved=approved, **options)
+
+
+async def seen(runtime: WorkflowRuntime, type: str) -> None:
+    """Wait until there is such an event in the log of the run."""
+    async for event in runtime.stream("r"):
+        if event.type == type:  # type: ignore[attr-defined]
+            return
 
 
 async def paying(world: World) -> WorkflowRuntime:
@@ -152,10 +159,38 @@ async def test_a_run_that_is_driven_here_sees_its_signal_at_once(step: str) -> N
     drive = asyncio.create_task(runtime.start_run("both", run_id="r"))
     await world.app.entered["reserve"].wait()
     assert (await paid(runtime)).kind == "buffered"
-    async for event in runtime.stream("r"):
-        if event.type == "SIGNAL_RESOLVED":  # type: ignore[attr-defined]
-            break
+    await seen(runtime, "SIGNAL_RESOLVED")
     assert not drive.done()
+    release.set()
+    assert (await drive).output == "card"
+
+
+@asynchronous
+async def test_a_signal_is_seen_that_came_while_middleware_prepared() -> None:
+    """A signal that arrives before the handler has started is in the log before its first step has ended."""
+    world = World()
+    ready = asyncio.Event()
+
+    @middleware
+    async def slow(ctx: Context[Any], call_next: Any) -> Any:
+        world.app.entered["middleware"].set()
+        await ready.wait()
+        return await call_next()
+
+    @create_workflow(id="both", middleware=[slow])
+    async def both(ctx: Context[None]) -> str:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ctx.step("reserve", world.app.work))
+            return await ctx.wait_for_event("paid", str)
+
+    runtime = world.runtime(workflows=[both])
+    world.app.entered["middleware"] = asyncio.Event()
+    release = world.app.blocks("reserve")
+    drive = asyncio.create_task(runtime.start_run("both", run_id="r"))
+    await world.app.entered["middleware"].wait()
+    assert (await paid(runtime)).kind == "buffered"
+    ready.set()
+    await asyncio.wait_for(seen(runtime, "SIGNAL_RESOLVED"), 5)
     release.set()
     assert (await drive).output == "card"
 
