@@ -62,7 +62,7 @@ def _example(type_: str, array: bool) -> Any:
 
 
 def _examples(sql: str) -> list[Any]:
-    types = dict(re.findall(r"\$(\d+)::(\w+(?:\[\])?)", sql))
+    types = dict(reversed(re.findall(r"\$(\d+)::(\w+(?:\[\])?)", sql)))  # the first cast of each counts
     return [_example(types[str(n)].removesuffix("[]"), types[str(n)].endswith("[]")) for n in range(1, len(types) + 1)]
 
 

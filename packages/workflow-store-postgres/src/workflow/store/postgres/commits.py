@@ -10,7 +10,16 @@ from workflow.core.records import ENDED, Commit, Committed, Mail, RunRecord, Tra
 
 from .rows import Row, encode, identifier, mail_from_arrays, wait_keys, waits_text
 
-__all__ = ["answer_from_row", "append_args", "check_commit", "commit_args", "is_append", "outcome_of", "size_of"]
+__all__ = [
+    "answer_from_row",
+    "append_args",
+    "check_commit",
+    "commit_args",
+    "finish_args",
+    "is_short",
+    "outcome_of",
+    "size_of",
+]
 
 
 def check_commit(commit: Commit) -> None:
@@ -28,18 +37,28 @@ def size_of(commit: Commit) -> int:
     return payloads + len(commit.state or "")
 
 
-def is_append(commit: Commit) -> bool:
-    """Whether it only adds to the log and goes on. An empty commit is asked for its news, so it is none."""
-    return commit.transition is None and not commit.consumed and bool(commit.records)
+def is_short(commit: Commit) -> bool:
+    """Whether one of the short statements does it. An empty commit is made for its news, which they don't bring."""
+    if commit.consumed:
+        return False
+    return bool(commit.records) if commit.transition is None else commit.transition.status in ENDED
 
 
 def append_args(commit: Commit) -> tuple[Any, ...]:
+    return (*_short_args(commit), commit.lease.until)
+
+
+def finish_args(commit: Commit, transition: Transition) -> tuple[Any, ...]:
+    _, status, _, *ending = _move(1, transition)
+    return (*_short_args(commit), status, *ending)
+
+
+def _short_args(commit: Commit) -> tuple[Any, ...]:
     records = commit.records
     return (
         commit.run_id,
         commit.fence,
         commit.expected_index,
-        commit.lease.until,
         commit.now,
         encode(commit.state),
         [encode(record.event) for record in records],

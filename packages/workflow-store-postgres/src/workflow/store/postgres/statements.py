@@ -164,8 +164,9 @@ _NEW: Columns = (
 
 
 def _create(*, many: bool) -> str:
+    once, order = ("MATERIALIZED", "ORDER BY a.run_id") if many else ("NOT MATERIALIZED", "")
     return f"""
-WITH asked AS MATERIALIZED ({_asked(_NEW, many=many)}),
+WITH asked AS {once} ({_asked(_NEW, many=many)}),
 created AS (
     INSERT INTO :"schema".workflow_runs AS r (
         run_id, workflow_id, workflow_version, input, created_at, updated_at,
@@ -175,7 +176,7 @@ created AS (
         CASE WHEN a.owner IS NULL THEN 'queued' ELSE 'running' END, a.owner,
         CASE WHEN a.owner IS NULL THEN 0 ELSE 1 END, CASE WHEN a.owner IS NOT NULL THEN a.now END,
         coalesce(a.until, a.due_at), coalesce(a.until, a.due_at)
-    FROM asked a ORDER BY a.run_id
+    FROM asked a {order}
     ON CONFLICT (run_id) DO NOTHING
     RETURNING r.run_id
 )
@@ -259,14 +260,17 @@ FROM unnest($1::text[], $2::bigint[]) AS a(run_id, fence) CROSS JOIN LATERAL (
 
 _GUARD = "r.run_id = a.run_id AND r.fence = a.fence AND r.log_length = a.expected AND r.status = 'running'"
 
-# The commit in the middle of a run: nothing consumed, nothing released. The most frequent statement by far, so it has a
-# text of its own that is little more than an UPDATE and an INSERT.
-_APPEND = """
+# A commit that consumes nothing, in the middle of a run or at its end: nearly all of them, when runs come one by one.
+# So these two have texts of their own, little more than an UPDATE and an INSERT.
+
+
+def _short(changes: str) -> str:
+    """$1 run_id, $2 fence, $3 expected, $4 now, $5 state, $6 events, $7 payloads, and what the changes need."""
+    return f"""
 WITH moved AS (
     UPDATE :"schema".workflow_runs r SET
-        log_length = r.log_length + cardinality($7::text[]), state = coalesce($6::text, r.state),
-        due_at = $4::timestamptz, wake_at = least(r.wake_at, $4), updated_at = $5::timestamptz,
-        revision = r.revision + 1
+        log_length = r.log_length + cardinality($6::text[]), state = coalesce($5::text, r.state),
+        updated_at = $4::timestamptz, revision = r.revision + 1, {changes}
     FROM (
         SELECT r.run_id FROM :"schema".workflow_runs r
         WHERE r.run_id = $1::text AND r.fence = $2::bigint AND r.log_length = $3::integer AND r.status = 'running'
@@ -277,9 +281,16 @@ WITH moved AS (
 ), appended AS (
     INSERT INTO :"schema".workflow_log (run_id, idx, event, payload)
     SELECT m.run_id, $3 + x.n - 1, x.event, x.payload
-    FROM moved m, unnest($7, $8::text[]) WITH ORDINALITY AS x(event, payload, n)
+    FROM moved m, unnest($6, $7::text[]) WITH ORDINALITY AS x(event, payload, n)
 )
 SELECT m.mail_count FROM moved m"""
+
+
+_APPEND = _short("due_at = $8::timestamptz, wake_at = least(r.wake_at, $8)")
+_FINISH = _short("""status = $8::text, completed_at = $4, due_at = NULL, wake_at = NULL, owner = NULL,
+        waits = CASE WHEN $10::text IS NULL THEN r.waits ELSE $9::text END,
+        wait_keys = CASE WHEN $10 IS NULL THEN r.wait_keys ELSE $10::text[] END,
+        output = $11::text, error = $12::text, recoveries = coalesce($13::integer, r.recoveries)""")
 
 _COMMIT: Columns = (
     ("run_id", "text"),
@@ -486,6 +497,7 @@ class Statements:
         self.renew = fill(_RENEW)
         self.held = fill(_HELD)
         self.append = fill(_APPEND)
+        self.finish = fill(_FINISH)
         self.commit = fill(_commit(many=False))
         self.commit_many = fill(_commit(many=True))
         self.deliver = fill(_deliver(many=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -59,7 +59,7 @@ class PostgresStore(ExecutionStore):
     Every statement that the store repeats after a lost connection may be repeated by the contract.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(durable=True, shared=True, renews_from_any_loop=True)
+    capabilities = Capabilities(durable=True, shared=True, renews_from_any_loop=True)
 
     def __init__(
         self,

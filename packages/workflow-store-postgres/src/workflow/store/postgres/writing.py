@@ -21,7 +21,7 @@ from workflow.core.records import (
     RunRecord,
 )
 
-from .commits import answer_from_row, append_args, commit_args, is_append, outcome_of, size_of
+from .commits import answer_from_row, append_args, commit_args, finish_args, is_short, outcome_of, size_of
 from .connector import Connector
 from .groups import Again, Group
 from .rows import Row, encode, log_from_arrays, mail_from_arrays, maybe_utc, run_record
@@ -62,8 +62,8 @@ class Writing:
     # -- Commits
 
     async def _write_commits(self, commits: Sequence[Commit]) -> Sequence[Committed | Undecided]:
-        if len(commits) == 1 and is_append(commits[0]):
-            return [await self._append(commits[0])]
+        if len(commits) == 1 and is_short(commits[0]):
+            return [await self._write_short(commits[0])]
         sql = self._sql.commit if len(commits) == 1 else self._sql.commit_many
         rows = {row[0]: row for row in await self._connector.fetch(sql, *commit_args(commits))}
         answers: list[Committed | None] = [
@@ -78,12 +78,17 @@ class Writing:
             for n, (commit, answer) in enumerate(zip(commits, answers, strict=True), 1)
         ]
 
-    async def _append(self, commit: Commit) -> Committed | Undecided:
-        rows = await self._connector.fetch(self._sql.append, *append_args(commit))
-        if rows and rows[0][0] <= commit.seen_mail:
-            return Committed(released=False)
+    async def _write_short(self, commit: Commit) -> Committed | Undecided:
+        transition = commit.transition
+        if transition is None:
+            rows = await self._connector.fetch(self._sql.append, *append_args(commit))
+        else:
+            rows = await self._connector.fetch(self._sql.finish, *finish_args(commit, transition))
+        ended = transition is not None
+        if rows and (ended or rows[0][0] <= commit.seen_mail):
+            return Committed(released=ended)
         seen = await self._look([commit])
-        return _decided(commit, seen.get(commit.run_id), applied=(1, False) if rows else None)
+        return _decided(commit, seen.get(commit.run_id), applied=(1, ended) if rows else None)
 
     async def _look(self, commits: Sequence[Commit]) -> dict[str, tuple[RunRecord, tuple[Mail, ...]]]:
         """The rows, and their mail after what each commit has seen, as they are now."""
