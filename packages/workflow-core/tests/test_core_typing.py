@@ -13,6 +13,7 @@ import pytest
 SAMPLES = sorted((Path(__file__).parent / "typing").glob("*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("pyright") is None, reason="pyright is not installed (group `types`)")
 def test_pyright_infers_what_the_samples_assert() -> None:
     """Each `assert_type` holds, and each line that is wrong on purpose is an error (an ignore too many is one too)."""

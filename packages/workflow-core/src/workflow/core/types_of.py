@@ -7,7 +7,7 @@ import sys
 import types
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, ForwardRef, Never, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, ForwardRef, Never, NoReturn, Self, TypeVar, cast, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
 from .errors import DefinitionError, PayloadError
@@ -17,6 +17,9 @@ __all__ = ["annotations_of", "hints_of", "is_async", "result_type", "type_argume
 
 _cache: WeakKeyDictionary[Any, PayloadType] = WeakKeyDictionary()
 """Weak, so that functions made anew on every drive don't pile up."""
+
+_OWN_CLASS = PayloadType(Any)
+"""Stands for `Self`, which is another class for each that a method is bound to."""
 
 
 def result_type(fn: Callable[..., Any], step_id: str) -> PayloadType:
@@ -31,8 +34,8 @@ def result_type(fn: Callable[..., Any], step_id: str) -> PayloadType:
         if known is None:
             known = _cache[function] = _result_type(function, step_id)
     except TypeError:  # neither a function nor a class: it can't be kept here
-        return _result_type(function, step_id)
-    return known
+        known = _result_type(function, step_id)
+    return known if known is not _OWN_CLASS else _stored(_class_behind(fn), step_id)
 
 
 def _result_type(function: Any, step_id: str) -> PayloadType:
@@ -45,12 +48,26 @@ def _result_type(function: Any, step_id: str) -> PayloadType:
     origin = get_origin(annotation)
     if isinstance(origin, type) and issubclass(origin, Awaitable):
         annotation = get_args(annotation)[-1]
+    if annotation is Self:
+        return _OWN_CLASS
     if annotation is Never or annotation is NoReturn or isinstance(annotation, TypeVar):
         annotation = Any
+    return _stored(annotation, step_id)
+
+
+def _stored(annotation: Any, step_id: str) -> PayloadType:
     try:
         return payload_type(annotation)
     except DefinitionError as error:
         raise PayloadError(f"The result of step {step_id!r} can't be stored: {error}") from error
+
+
+def _class_behind(fn: Any) -> Any:
+    """The class that a bound method's `Self` is."""
+    while isinstance(fn, partial):
+        fn = cast("partial[Any]", fn).func
+    owner = getattr(fn, "__self__", None)
+    return owner if owner is None or isinstance(owner, type) else type(owner)
 
 
 def hints_of(
