@@ -42,7 +42,7 @@ async def until(condition: Any) -> None:
 
 
 def test_a_worker_outlives_its_database(caplog: pytest.LogCaptureFixture) -> None:
-    """The server crashes under a worker and comes back: one line says each, the worker stays, and every run completes."""
+    """The server crashes under a worker and comes back: one line says each, the worker stays, every run completes."""
     caplog.set_level(logging.INFO, logger="workflow.runtime")
     with EmbeddedServer() as server:
         asyncio.run(outage(server))
