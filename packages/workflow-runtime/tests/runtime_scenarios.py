@@ -1,7 +1,8 @@
 """Stories of runs, to be interrupted anywhere: what a client does, what must come out, what must never happen.
 
-A story is a list of acts. Whoever plays it may die in any of them. Somebody else then repeats that act (as a client does
-that got no answer) or leaves it at that (where the store had taken it), plays the rest, and lets time pass to the end.
+A story is a list of acts. Whoever plays it may die in any of them. Somebody else then repeats that act (as a client
+does that got no answer) or leaves it at that (where the store had taken it), plays the rest, and lets time pass to
+the end.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class Story:
     """Steps that run at most once, whatever happens."""
 
 
-def _step(note: Note) -> Callable[[Any], Awaitable[Any]]:
+def _step(note: Note) -> Callable[..., Awaitable[Any]]:
     async def work(value: Any = None) -> Any:
         step = current_step()
         note(step.run_id, step.step_id, step.attempt, value)

@@ -131,7 +131,7 @@ async def test_everything_works_through_a_codec() -> None:
     started = await runtime.start_run("pay", run_id="r", input=Order(order_id="o"))
     assert started.run == await runtime.get_run("r")
     assert not (await runtime.start_run("pay", run_id="r", input=Order(order_id="p"))).created
-    paid = {"run_id": "r", "signal_id": "s", "name": "paid", "payload": "card"}
+    paid: dict[str, Any] = {"run_id": "r", "signal_id": "s", "name": "paid", "payload": "card"}
     result = await runtime.deliver_signal(**paid)
     assert result.output == Receipt(order_id="o", payment="card")
     assert (await runtime.deliver_signal(**paid)).kind == "duplicate"

@@ -85,6 +85,7 @@ class Theatre:
 
     async def play_until_dead(self, stage: Stage) -> tuple[int, tuple[bool, int]]:
         """Play until the process dies: in which act, and what the store held when that began."""
+        before = False, 0
         for number, act in enumerate(self.story.acts):
             before = await taken(self.store, stage.run_id)
             try:
@@ -240,7 +241,8 @@ async def test_a_zombie_changes_nothing(name: str) -> None:
         stalling = StallingStore(theatre.store, point)
         zombie = asyncio.create_task(play_all(theatre.stage(run_id, stalling), began, theatre.store))
         await stalling.frozen.wait()
-        rest = await theatre.rest(*began[-1], run_id, repeats=True)
+        number, before = began[-1]
+        rest = await theatre.rest(number, before, run_id, repeats=True)
         await theatre.finish(theatre.stage(run_id, theatre.store), rest, purge=False)
         row, log = await theatre.store.get_run(run_id), await theatre.store.read_log(run_id)
         stalling.thaw.set()
@@ -276,5 +278,6 @@ async def test_a_zombie_beside_its_rescuer(name: str) -> None:
         if claimed is not None:
             assert await theatre.store.read_log(run_id) == log
             assert (await theatre.store.get_run(run_id)).owner == "rescuer"  # type: ignore[union-attr]
-        rest = await theatre.rest(*began[-1], run_id, repeats=True)
+        number, before = began[-1]
+        rest = await theatre.rest(number, before, run_id, repeats=True)
         await theatre.finish(theatre.stage(run_id, theatre.store), rest)

@@ -16,7 +16,7 @@ import pytest
 
 from workflow.core import Context, create_workflow
 from workflow.core.records import Lease
-from workflow.runtime import HeldLease, MemoryStore, Renewal, WorkflowRuntime
+from workflow.runtime import ExecutionStore, HeldLease, MemoryStore, Renewal, WorkflowRuntime
 from workflow.runtime.testing import CrashingStore, CrashPoint, SimulatedCrash
 
 from .runtime_kit import DAY, START, World, asynchronous
@@ -187,20 +187,17 @@ async def test_a_process_that_dies_while_it_renews() -> None:
 # With real time
 
 
-class Watched:
+class Watched(CrashingStore):
     """Any store, with a sign for each renewal."""
 
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
+    def __init__(self, inner: ExecutionStore) -> None:
+        super().__init__(inner)
         self.renewed = 0
         self.twice_more = threading.Event()
         self.threads: set[str] = set()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
     async def renew(self, *args: Any, **kwargs: Any) -> Any:
-        renewals = await self._inner.renew(*args, **kwargs)
+        renewals = await super().renew(*args, **kwargs)
         self.threads.add(threading.current_thread().name)
         self.renewed += len(renewals)
         if self.renewed >= 2:
@@ -267,7 +264,7 @@ async def test_without_threads_a_task_renews() -> None:
     async def long(ctx: Context[None]) -> None:
         await ctx.step("long", waits)
 
-    runtime = WorkflowRuntime(store, [long], lease=0.3, telemetry=False)  # type: ignore[arg-type]
+    runtime = WorkflowRuntime(store, [long], lease=0.3, telemetry=False)
     assert (await runtime.start_run("long", run_id="r")).kind == "completed"
     await asyncio.sleep(0)
     assert [task for task in asyncio.all_tasks() if task.get_name() == "workflow leases"] == []

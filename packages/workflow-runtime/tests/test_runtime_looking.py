@@ -372,5 +372,6 @@ async def test_bad_purges_delete_nothing(wrong: dict[str, Any]) -> None:
     """A bad argument is an error, and nothing is deleted."""
     runtime = await make_runs(World())
     with pytest.raises(InvalidArgumentError):
-        await runtime.purge(**({"older_than": datetime(2100, 1, 1, tzinfo=UTC)} | wrong))
+        arguments: dict[str, Any] = {"older_than": datetime(2100, 1, 1, tzinfo=UTC)} | wrong
+        await runtime.purge(**arguments)
     assert len(await listed(runtime)) == 8

@@ -241,6 +241,7 @@ async def test_owners_that_die_now_and_then_are_no_poison() -> None:
 
     runtime = world.runtime(workflows=[long], max_recoveries=1)
     await runtime.start_run("long", run_id="r")
+    swept = await runtime.sweep()
     for _ in range(5):
         world.clock.advance(MINUTE)
         await kill_owner(world, workflows=[long], max_recoveries=1)

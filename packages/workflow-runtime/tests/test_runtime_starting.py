@@ -222,7 +222,7 @@ BAD_STARTS: list[tuple[dict[str, Any], type[Exception], str]] = [
 async def test_bad_arguments_are_refused(wrong: dict[str, Any], error: type[Exception], says: str) -> None:
     """Each bad argument is an error of our own that names it, and nothing is written."""
     world = World()
-    arguments = {"workflow": "greet", "run_id": "r", "input": "Ann"} | wrong
+    arguments: dict[str, Any] = {"workflow": "greet", "run_id": "r", "input": "Ann"} | wrong
     with pytest.raises(error, match=says):
         await world.runtime().start_run(arguments.pop("workflow"), **arguments)
     assert await world.store.list_runs(RunFilter()) == []
