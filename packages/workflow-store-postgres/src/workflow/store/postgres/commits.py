@@ -116,10 +116,10 @@ def _move(n: int, transition: Transition) -> tuple[Any, ...]:
 
 def answer_from_row(row: Row) -> Committed | None:
     """The answer of a commit that was applied; None where there is news that its snapshot did not show."""
-    _, released, unread, *arrays = row
+    released, unread = row[1], row[2]
     if not unread:
         return Committed(released)
-    mail = mail_from_arrays(arrays)
+    mail = mail_from_arrays(row[3:9])
     return Committed(released, mail) if len(mail) == unread else None
 
 

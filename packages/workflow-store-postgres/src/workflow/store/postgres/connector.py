@@ -100,6 +100,19 @@ class Connector:
             raise
         self._give(link)
 
+    @asynccontextmanager
+    async def extra(self) -> AsyncGenerator[Driver]:
+        """A connection beside the others, for as long as it is wanted. Nobody gets it afterwards."""
+        link = await self._open()
+        try:
+            yield link.driver
+        except BaseException as error:
+            if (ours := translated(error)) is not None:
+                raise ours from error
+            raise
+        finally:
+            self._later(link.discard())
+
     async def _fetch_once(self, sql: str, args: Sequence[Any]) -> Sequence[Row]:
         link = await self._take()
         try:

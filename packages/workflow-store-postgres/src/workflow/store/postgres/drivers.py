@@ -7,6 +7,7 @@ is what an app configures: how to connect, and the pool.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast
 
@@ -59,6 +60,14 @@ class Driver(Protocol):
         """Run statements without parameters, as they are."""
         ...
 
+    async def listen(self, channel: str) -> None:
+        """Begin to collect notices."""
+        ...
+
+    async def notices(self, timeout: float) -> list[str]:
+        """Wait for notices, for so many seconds at most, and answer their payloads."""
+        ...
+
     async def begin(self) -> None:
         """Prepare a connection fresh from the pool."""
         ...
@@ -91,6 +100,27 @@ class _Asyncpg:
     async def script(self, sql: str) -> None:
         await self._connection.execute(sql)
 
+    async def listen(self, channel: str) -> None:
+        self._notices: asyncio.Queue[str | None] = asyncio.Queue()
+        self._connection.add_termination_listener(self._terminated)
+        await self._connection.add_listener(channel, self._noticed)
+
+    def _noticed(self, connection: Any, pid: int, channel: str, payload: str) -> None:
+        self._notices.put_nowait(payload)
+
+    def _terminated(self, connection: Any) -> None:
+        self._notices.put_nowait(None)  # nothing else would tell a task that only waits
+
+    async def notices(self, timeout: float) -> list[str]:
+        try:
+            async with asyncio.timeout(timeout):
+                payload = await self._notices.get()
+        except TimeoutError:
+            return []
+        if payload is None:
+            raise LostConnectionError("The connection that listens was lost.")
+        return [payload]
+
     async def begin(self) -> None:
         pass
 
@@ -117,6 +147,12 @@ class _Psycopg:
     async def script(self, sql: str) -> None:
         async with self._cursor(self._connection) as cursor:
             await cursor.execute(sql)
+
+    async def listen(self, channel: str) -> None:
+        await self.script(f"LISTEN {channel}")
+
+    async def notices(self, timeout: float) -> list[str]:
+        return [notice.payload async for notice in self._connection.notifies(timeout=timeout, stop_after=1)]
 
     async def begin(self) -> None:
         await self._connection.set_autocommit(True)

@@ -18,6 +18,7 @@ from sqlalchemy.util import greenlet_spawn
 from workflow.core.errors import StoreError
 
 from .connector import Connector, Limits
+from .notices import Notices
 from .writing import Writing
 
 __all__ = ["Here", "Loops"]
@@ -29,11 +30,13 @@ class Here:
 
     connector: Connector
     writing: Writing
+    notices: Notices
     pool: Pool | None
     """The pool that is this loop's alone; None where it is the engine's."""
 
     async def close(self) -> None:
         await self.writing.drain()
+        await self.notices.close()
         await self.connector.close()
         if self.pool is not None:
             await greenlet_spawn(self.pool.dispose)
@@ -43,11 +46,18 @@ class Loops:
     """The event loops on which the store is used."""
 
     def __init__(
-        self, engine: AsyncEngine, limits: Limits, writing: Callable[[Connector], Writing], *, owned: bool
+        self,
+        engine: AsyncEngine,
+        limits: Limits,
+        writing: Callable[[Connector], Writing],
+        notices: Callable[[Connector], Notices],
+        *,
+        owned: bool,
     ) -> None:
         self._engine = engine
         self._limits = limits
         self._writing = writing
+        self._notices = notices
         self._owned = owned
         self._home: asyncio.AbstractEventLoop | None = None
         self._used: dict[asyncio.AbstractEventLoop, Here] = {}
@@ -70,7 +80,7 @@ class Loops:
         # Asked anew each time: disposing of an engine gives it another pool.
         source = (lambda: self._engine.sync_engine.pool) if pool is None else (lambda: pool)
         connector = Connector(source, self._limits)
-        here = self._used[loop] = Here(connector, self._writing(connector), pool)
+        here = self._used[loop] = Here(connector, self._writing(connector), self._notices(connector), pool)
         return here
 
     def _forget_closed(self) -> None:

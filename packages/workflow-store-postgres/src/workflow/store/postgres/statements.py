@@ -30,18 +30,22 @@ the locked row's. In that rare case the caller reads again.
 the primary key for each row asked for: statistics, however old, don't matter. `wake_at` is what the index of due runs
 holds; see the migration for why it isn't `due_at`.
 
+**Notices.** What leaves a run queued says so with NOTIFY, in the same transaction, to whoever waits for work. Only
+that: a transaction that notifies takes a lock of the whole database while it commits, so a run that goes on does not.
+
 Statements exist in two forms made from one text: for one (scalar parameters, planned and run faster) and for many
 (one array for each parameter). Each parameter has a cast: drivers differ in what they make of a Python value.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 
 from .rows import RUN_COLUMNS
 
-__all__ = ["Statements", "quoted", "with_schema"]
+__all__ = ["Statements", "channel_of", "quoted", "with_schema"]
 
 Columns = tuple[tuple[str, str], ...]
 """Names and types."""
@@ -57,6 +61,27 @@ def quoted(name: str) -> str:
 def with_schema(sql: str, schema: str) -> str:
     """Put the schema in for psql's notation `:"schema"`."""
     return re.sub(r':"schema"', lambda _: quoted(schema), sql)
+
+
+def channel_of(schema: str) -> str:
+    """The name under which stores on this schema notify each other."""
+    return f"workflow_{hashlib.sha256(schema.encode()).hexdigest()[:16]}"
+
+
+def _told(of: str) -> str:
+    """A CTE that notifies, once for each workflow of the queued runs of another. Only who reads it makes it happen.
+
+    Postgres takes no more than 8,000 bytes with a notice: a workflow whose id is that long is told of without its name.
+    """
+    return f"""told AS (
+    SELECT pg_notify(:channel, d.workflow_id)::text AS done FROM (
+        SELECT DISTINCT CASE WHEN octet_length(q.workflow_id) < 4000 THEN q.workflow_id ELSE '' END AS workflow_id
+        FROM {of} q WHERE q.status = 'queued'
+    ) d
+)"""
+
+
+_TELL = "(SELECT count(told.done) FROM told)"
 
 
 def _columns(alias: str) -> str:
@@ -178,9 +203,9 @@ created AS (
         coalesce(a.until, a.due_at), coalesce(a.until, a.due_at)
     FROM asked a {order}
     ON CONFLICT (run_id) DO NOTHING
-    RETURNING r.run_id
-)
-SELECT a.n, c.run_id IS NOT NULL, {_columns("r")}
+    RETURNING r.run_id, r.workflow_id, r.status
+), {_told("created")}
+SELECT a.n, c.run_id IS NOT NULL, {_columns("r")}, {_TELL}
 FROM asked a
 LEFT JOIN created c ON c.run_id = a.run_id
 LEFT JOIN LATERAL (
@@ -362,7 +387,7 @@ moved AS (
     FROM held h {extras}
         CROSS JOIN LATERAL (SELECT t.status IS NULL OR (t.status = 'paused' AND h.unread > 0) AS stays) AS k
     WHERE r.run_id = h.run_id
-    RETURNING h.n, r.run_id, r.status, r.completed_at, h.unread, h.seen, h.consumed
+    RETURNING h.n, r.run_id, r.workflow_id, r.status, r.completed_at, h.unread, h.seen, h.consumed
 ),
 appended AS (
     INSERT INTO :"schema".workflow_log (run_id, idx, event, payload)
@@ -374,8 +399,8 @@ consumed AS (
     FROM moved m
     WHERE m.consumed IS NOT NULL AND l.run_id = m.run_id AND l.seq = ANY (m.consumed::integer[])
         AND l.payload IS NOT NULL
-)
-SELECT m.n, m.status <> 'running', CASE WHEN m.completed_at IS NULL THEN m.unread ELSE 0 END, {_MAIL_ARRAYS}
+), {_told("moved")}
+SELECT m.n, m.status <> 'running', CASE WHEN m.completed_at IS NULL THEN m.unread ELSE 0 END, {_MAIL_ARRAYS}, {_TELL}
 FROM moved m CROSS JOIN {_mail_of("m", _NEWS)} news"""
 
 
@@ -440,14 +465,16 @@ moved AS (
         FROM written w JOIN held h ON h.run_id = w.run_id
     ) k
     WHERE r.run_id = k.run_id
-    RETURNING k.n, k.claims, {_columns("r")}
-)
+    RETURNING k.n, k.claims, k.wakes, {_columns("r")}
+),
+woken AS (SELECT m.workflow_id, m.status FROM moved m WHERE m.wakes),
+{_told("woken")}
 SELECT {_coalesced("m", "h")}, {_MAIL_ARRAYS}, log.events, log.payloads,
     a.n, m.n IS NOT NULL AS accepted, h.awaited, m.claims, h.n IS NOT NULL AS locked, s.revision IS NOT NULL AS known,
     h.revision = s.revision AS fresh,
     m.n IS NULL AND EXISTS (
         SELECT FROM :"schema".workflow_mail l WHERE l.run_id = a.run_id AND l.kind = a.kind AND l.id = a.id
-    ) AS repeated
+    ) AS repeated, {_TELL}
 FROM asked a
 LEFT JOIN held h ON h.n = a.n
 LEFT JOIN moved m ON m.n = a.n
@@ -482,7 +509,7 @@ class Statements:
 
     def __init__(self, schema: str) -> None:
         def fill(sql: str) -> str:
-            return with_schema(sql.strip(), schema)
+            return with_schema(sql.strip(), schema).replace(":channel", f"'{channel_of(schema)}'")
 
         self.get = fill(_GET)
         self.look = fill(_LOOK)

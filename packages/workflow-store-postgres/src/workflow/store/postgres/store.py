@@ -33,8 +33,9 @@ from .drivers import SchemaError
 from .engines import POOLER_OPTION, engine_for
 from .loops import Loops
 from .migrations import Migration, SchemaState, apply, check_schema_name, read_state
+from .notices import Notices
 from .rows import Row, identifier, log_from_arrays, log_record, mail_from_arrays, maybe_utc, run_record
-from .statements import Statements
+from .statements import Statements, channel_of
 from .writing import Delivery, Writing
 
 __all__ = ["PostgresStore"]
@@ -56,6 +57,8 @@ class PostgresStore(ExecutionStore):
     - `writers`: how many group commits may be under way at once.
     - `retry_for`: how many seconds it goes on trying when the server is gone, before it raises `StoreUnavailableError`.
 
+    - `listen`: whether `wait_for_work` listens, on one more connection; by default it does, except through a pooler.
+
     Every statement that the store repeats after a lost connection may be repeated by the contract.
     """
 
@@ -70,6 +73,7 @@ class PostgresStore(ExecutionStore):
         writers: int = 2,
         idle: float = 5.0,
         retry_for: float = 5.0,
+        listen: bool | None = None,
         migration_timeout: float = 60.0,
     ) -> None:
         self.schema = check_schema_name(schema)
@@ -77,11 +81,13 @@ class PostgresStore(ExecutionStore):
         pooler = bool(self.engine.get_execution_options().get(POOLER_OPTION))
         limits = Limits(connections=max(connections, 1), idle=idle, retry_for=retry_for, pooler=pooler)
         self._sql = Statements(schema)
+        self._listens = not pooler if listen is None else listen
         self._migration_timeout = migration_timeout
         self._loops = Loops(
             self.engine,
             limits,
             lambda connector: Writing(self._sql, connector, writers=max(writers, 1)),
+            lambda connector: Notices(connector, channel_of(schema)),
             owned=not isinstance(engine, AsyncEngine),
         )
 
@@ -174,6 +180,11 @@ class PostgresStore(ExecutionStore):
     async def purge(self, older_than: datetime, *, workflow_id: str | None = None, limit: int = 1000) -> int:
         rows = await self._fetch(self._sql.purge, older_than, workflow_id, max(limit, 0))
         return int(rows[0][0])
+
+    async def wait_for_work(self, workflow_ids: Collection[str]) -> None:
+        if not self._listens:
+            await super().wait_for_work(workflow_ids)
+        await self._loops.here().notices.wait(workflow_ids)
 
     # -- The store itself
 

@@ -149,7 +149,7 @@ def _created(creation: Creation, row: Row) -> CreatedRun | Undecided:
     new, lease, now = creation
     if not row[1]:
         # There is one of this id; if it isn't shown, it was committed while ours was waiting for it.
-        return CreatedRun(run_record(row[2:]), created=False) if row[2] is not None else Again
+        return CreatedRun(run_record(row[2:21]), created=False) if row[2] is not None else Again
     now = maybe_utc(now) or now
     fields: dict[str, Any] = {"status": "queued", "due_at": maybe_utc(new.due_at)}
     if lease is not None:
@@ -175,7 +175,7 @@ def _delivery_args(delivery: Delivery) -> tuple[Any, ...]:
 
 
 def _delivered(delivery: Delivery, row: Row, again: dict[str, Row]) -> Delivered | Undecided:
-    _, accepted, awaited, claims, locked, known, fresh, repeated = row[27:]
+    _, accepted, awaited, claims, locked, known, fresh, repeated = row[27:35]
     if not locked:
         return Again if known else Delivered("not_found")
     run = run_record(row)
