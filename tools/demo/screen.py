@@ -33,7 +33,7 @@ class Screen:
 
     def event(self, process: str, event: dict[str, Any]) -> None:
         detail = event.get("due_at") or event.get("name") or event.get("id") or ""
-        self.line(process, _WORDS.get(event["type"], event["type"]), str(detail))
+        self.line(process, _WORDS.get(str(event["type"]), str(event["type"])), str(detail))
 
     def line(self, who: str, what: str, detail: str = "", style: str = "") -> None:
         text = Text()

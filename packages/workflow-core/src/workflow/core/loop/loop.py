@@ -92,7 +92,7 @@ class DurableLoop(asyncio.AbstractEventLoop):
         """Keep an async generator alive until the end: its `finally` must not run whenever garbage is collected."""
         self.generators.append(generator)
         if len(self.generators) > 1000:
-            self.generators = [known for known in self.generators if known.ag_frame is not None]
+            self.generators = [known for known in self.generators if getattr(known, "ag_frame", None) is not None]
 
     # What asyncio and handlers call
 
@@ -140,7 +140,7 @@ class DurableLoop(asyncio.AbstractEventLoop):
             coro.close()
             raise HandlerError("Eager tasks are not supported in a handler: create the task without `eager_start`.")
         try:
-            caller = find_caller(sys._getframe(1))
+            caller = find_caller(sys._getframe(1))  # pyright: ignore[reportPrivateUsage] - asyncio says who asks in no other way  # pyright: ignore[reportPrivateUsage]
         except HandlerError:
             coro.close()
             raise

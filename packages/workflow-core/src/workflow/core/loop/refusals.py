@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from workflow.core.errors import HandlerError
 
 __all__ = ["refuse", "refusing"]
+
+_Loop = TypeVar("_Loop", bound=type)
 
 _IO = "real I/O is not durable. Put it in a function and run it with `await ctx.step(id, function, ...)`"
 _THREADS = (
@@ -81,10 +83,9 @@ def _refusal(name: str) -> Callable[..., NoReturn]:
     return method
 
 
-def refusing(cls: type) -> type:
+def refusing(cls: _Loop) -> _Loop:
     """Give a loop class every refused method, so that each says what to do rather than `NotImplementedError`."""
     for name in _REASONS:
         if name not in cls.__dict__:
             setattr(cls, name, _refusal(name))
-    getattr(cls, "__abstractmethods__", None)
     return cls
