@@ -34,6 +34,9 @@ LEASE = timedelta(seconds=30)
 
 T = TypeVar("T")
 
+gc.collect()
+gc.freeze()  # what is here by now is no test's: `play` collects often, and need not look through all of it
+
 
 class ManualClock:
     """Time moves when the test says so; with `jump`, also when a drive waits with nothing else under way."""
