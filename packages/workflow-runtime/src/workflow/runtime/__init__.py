@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from .codec import Codec
 from .contract import Capabilities, ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
+from .diagnosis import Diagnosis
 from .memory import MemoryStore
 from .registry import Registration
 from .results import Run, RunKind, RunPage, RunResult, SweepResult, SweepSummary
 from .runtime import WorkflowRuntime
+from .worker import WorkerReport
 
 if TYPE_CHECKING:
     from .http import WorkflowHTTP
@@ -21,6 +23,7 @@ __all__ = [
     "Capabilities",
     "ClaimLimits",
     "Codec",
+    "Diagnosis",
     "ExecutionStore",
     "HeldLease",
     "MemoryStore",
@@ -33,6 +36,7 @@ __all__ = [
     "RunResult",
     "SweepResult",
     "SweepSummary",
+    "WorkerReport",
     "WorkflowHTTP",
     "WorkflowRuntime",
 ]
