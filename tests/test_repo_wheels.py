@@ -22,6 +22,7 @@ PYDANTIC = {"annotated-types", "pydantic", "pydantic-core", "typing-extensions",
 CORE = {*PYDANTIC, "jsonpatch", "jsonpointer"}
 # For every distribution: its import, the siblings that come with it, and all that it may bring from elsewhere.
 EXPECTED: dict[str, tuple[str, set[str], set[str]]] = {
+    "workflow-cloudflare": ("workflow.cloudflare", {"workflow-core", "workflow-runtime"}, CORE),
     "workflow-aws-lambda": ("workflow.aws_lambda", {"workflow-core", "workflow-runtime"}, CORE),
     "workflow-core": ("workflow.core", set(), CORE),
     "workflow-runtime": ("workflow.runtime", {"workflow-core"}, CORE),

@@ -11,13 +11,13 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[3]
 MODULES = HERE / "node_modules"
-SITE = MODULES / ".pyodide-site"
+SITE = ROOT / ".cache" / "pyodide-site"
 OLDEST_NODE = 20
 
 PYODIDE_PIP = ["--only-binary", ":all:", "--platform", "pyemscripten_2026_0_wasm32", "--python-version", "3.14"]
@@ -95,9 +95,11 @@ def d1_server() -> Iterator[str]:
             process.communicate()  # ends its standard input, and waits
 
 
-def run_in_pyodide(program: Path, arguments: str = "", *, timeout: float = 110) -> list[str]:
+def run_in_pyodide(
+    program: Path, arguments: str = "", *, extra: Sequence[Path] = (), timeout: float = 110
+) -> list[str]:
     """Run a program as a Python Worker would be run, and give the lines that it printed. See pyodide_host.mjs."""
-    paths = [str(path) for path in (install_site(), *sources())]
+    paths = [str(path) for path in (install_site(), *sources(), *extra)]
     command = ["node", str(HERE / "pyodide_host.mjs"), str(program), arguments, *paths]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

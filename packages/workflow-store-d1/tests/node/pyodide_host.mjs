@@ -21,7 +21,7 @@ const mounted = paths.map((path, index) => {
 python.registerJsModule("_pyodide_entrypoint_helper", { patchWaitUntil() {}, cloudflareWorkersModule: {} });
 python.registerJsModule("_cloudflare_compat_flags", { python_request_headers_preserve_commas: true });
 python.registerJsModule("host", {
-  env: { DB: new D1Database(new URL("/batch/DB", url).href) },
+  env: { DB: new D1Database(new URL("/batch/DB", url).href), WORKFLOW_TOKEN: "secret-token" },
   miniflare_database: () => miniflare.getD1Database("DB"),
   arguments: programArguments,
   versions: JSON.stringify({ node: process.version, pyodide, miniflare: packageVersion("miniflare") }),

@@ -11,7 +11,7 @@ from workflow.core.errors import PayloadError, StoreError, WorkflowError
 __all__ = ["D1UnavailableError", "d1_error"]
 
 
-class D1UnavailableError(StoreError):
+class D1UnavailableError(StoreError, ConnectionError):
     """D1 could not answer, and probably can a little later.
 
     `maybe_written` is False where it is certain that nothing was written. Otherwise the operation may have happened, as

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 __all__ = ["Usage"]
 
@@ -15,8 +16,18 @@ class Usage:
     """Round trips: each is a batch, and takes as long as the way to the database and back."""
     queries: int = 0
     """Statements in those batches. Cloudflare limits them in each invocation of a Worker."""
+    _watchers: list[tuple[int, Callable[[], None]]] = field(
+        default_factory=list[tuple[int, Callable[[], None]]], repr=False, compare=False
+    )
 
     def add(self, queries: int) -> None:
         """Count one call of so many queries."""
         self.calls += 1
         self.queries += queries
+        for watcher in [watcher for watcher in self._watchers if watcher[0] <= self.queries]:
+            self._watchers.remove(watcher)
+            watcher[1]()
+
+    def watch(self, queries: int, act: Callable[[], None]) -> None:
+        """Call `act` once, when so many queries have been counted, before the call that reaches it is sent."""
+        self._watchers.append((queries, act))
