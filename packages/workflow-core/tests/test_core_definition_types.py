@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from workflow.core import Context, Retry, Workflow, create_workflow, middleware
-from workflow.core.types_of import type_arguments
+from workflow.core.types_of import result_type, type_arguments
 
 
 class Order(BaseModel):
@@ -250,3 +250,37 @@ def test_workflow_keeps_its_options() -> None:
     assert (workflow.id, workflow.version, workflow.default_retry, workflow.middleware) == ("w", "1", retry, (layer,))
     assert workflow.handler is plain
     assert repr(workflow) == "<Workflow 'w' version '1'>"
+
+
+LAZY = """
+from typing import TYPE_CHECKING
+from workflow.core import Context, create_workflow
+if TYPE_CHECKING:
+    from nowhere import Pool
+
+class LazyContext(Context[int]):
+    db: Pool
+
+class LazyChild(LazyContext):
+    user: str
+
+def half(pool: Pool) -> Later: ...
+
+def define():
+    @create_workflow(id="lazy", input=int)
+    async def handler(ctx: LazyChild, pool: Pool = None) -> Later: ...
+    return handler
+
+Later = dict[str, int]
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated lazily from Python 3.14 on")
+def test_lazily_evaluated_annotations() -> None:
+    """Without `from __future__ import annotations`, names for type checkers alone are nowhere in the way."""
+    names: dict[str, Any] = {"__name__": __name__}
+    exec(LAZY, names)
+    handler = names["define"]()
+    assert types(handler) == (int, dict[str, int], None)
+    assert names["LazyChild"].declared_fields() == {"db", "user"}
+    assert result_type(names["half"], "a").type == dict[str, int]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +85,10 @@ def test_public_names_are_documented(name: str) -> None:
     """Each has a docstring of its own."""
     doc = getattr(core, name).__doc__
     assert doc and not doc.startswith(f"{name}(")
+
+
+def test_the_readme_runs() -> None:
+    """The first program that a newcomer copies prints what its comments say."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    program = readme.partition("```python\n")[2].partition("```")[0]
+    assert run(program).split() == re.findall(r"[A-Z]+_[A-Z]+", "".join(re.findall(r"#(.*)", program)))

@@ -23,7 +23,7 @@ __all__ = ["JSON_TYPES", "MAX_PAYLOAD", "Json", "PayloadType", "check_size", "pa
 MAX_PAYLOAD = 16 * 1024 * 1024
 """The largest payload in bytes, where the store has no smaller limit."""
 
-_MAX_DEPTH = 200
+_MAX_DEPTH = 200  # what pydantic can read back; it writes less under WebAssembly, and says so
 _MAX_SHOWN = 80
 _MAX_DIGITS = 4000
 """No integer in a text of this length is too long to be read."""
@@ -99,12 +99,14 @@ class PayloadType:
     With type `Any` it takes plain JSON values and nothing else; `note` says why, where there is more to say about it.
     """
 
-    __slots__ = ("_adapter", "_plain", "_remedy", "type")
+    __slots__ = ("_adapter", "_plain", "_read", "_remedy", "type")
 
     def __init__(self, type_: Any, note: str = "") -> None:
         self.type = type_
         self._plain = type_ is Any or type_ is object
         self._adapter = _adapter(type_)
+        # The validator itself: replay reads a value for every step, and the adapter's method costs more than that.
+        self._read = self._adapter.validator.validate_json
         self._remedy = note or _GIVE_TYPE
 
     @property
@@ -121,7 +123,7 @@ class PayloadType:
             return self._round_trip_plain(value, what)
         text = self._dump(value, what)
         try:
-            decoded = self._adapter.validate_json(text, by_alias=True, by_name=True)
+            decoded = self._read(text, by_alias=True, by_name=True)
         except Exception as error:
             raise self._lossy(what, f"{_shown(value)} can't be read back from JSON ({_reasons(error)})") from error
         try:
@@ -154,7 +156,7 @@ class PayloadType:
         try:
             if self._plain:
                 return from_json(text, allow_inf_nan=False)
-            return self._adapter.validate_json(text, by_alias=True, by_name=True)
+            return self._read(text, by_alias=True, by_name=True)
         except Exception as error:
             raise PayloadError(f"{what} does not fit {self.name}: {_reasons(error)}") from error
 
