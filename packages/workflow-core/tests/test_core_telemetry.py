@@ -156,7 +156,6 @@ def test_a_failed_run_is_an_error_of_its_drive(spans: Spans) -> None:
     assert all(SECRET not in span.to_json() for span in found)
 
 
-@pytest.mark.xfail(strict=False, reason="the engine makes these errors outside of the span: remark to its owner")
 def test_a_timeout_and_a_refused_result_are_errors_of_the_attempt(spans: Spans) -> None:
     """An attempt fails in its span however it fails."""
 

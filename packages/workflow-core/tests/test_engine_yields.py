@@ -248,6 +248,7 @@ def test_at_most_once_step_cut_at_the_deadline_is_not_repeated() -> None:
 def test_stubborn_step_does_not_hide_what_happens() -> None:
     """While a cancelled step is still undoing its work, news, timers and the lease are looked at as always."""
     gates = Gates()
+    seen: list[str] = []
 
     async def stubborn() -> None:
         try:
@@ -261,7 +262,11 @@ def test_stubborn_step_does_not_hide_what_happens() -> None:
         await ctx.step("fast", echo)
         task.cancel()
         await asyncio.wait([task])
-        await ctx.step("next", gates, "next")
+        try:
+            await ctx.step("next", gates, "next")
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
         return "done"
 
     async def scenario() -> None:
@@ -273,6 +278,7 @@ def test_stubborn_step_does_not_hide_what_happens() -> None:
         assert world.drive_now is not None
         world.drive_now.tell_news()
         await settle()
+        assert seen == ["cancelled"]
         gates.open("undo")
         assert (await drive).kind == "cancelled"
         assert "next" not in gates.entered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from .records import ClaimedRun, Lease, NewMail, NewRun
 from .store import RunStore
 
 __all__ = ["ApprovalDelivery", "SignalDelivery", "run_workflow"]
+
+logger = logging.getLogger("workflow.core")
 
 _NOTHING: Any = object()
 _LEASE = timedelta(seconds=60)
@@ -131,21 +134,22 @@ class _Driver:
             text, _ = self._workflow.input_type.coerce(input, what)
             new = NewRun(self._run_id, self._workflow.id, self._workflow.version, text, now)
             return (await self._store.create_run(new, lease=lease, now=now)).claimed
+        await self._check_run()
         if mail is not None:
-            delivered = await self._store.deliver(self._run_id, mail, lease=lease, now=now)
-            if delivered.outcome == "not_found":
-                raise RunNotFoundError(self._run_id)
-            return delivered.claimed
-        claimed = await self._store.claim_run(self._run_id, lease, now=now, force=recover)
-        if claimed is None and await self._store.get_run(self._run_id) is None:
+            return (await self._store.deliver(self._run_id, mail, lease=lease, now=now)).claimed
+        return await self._store.claim_run(self._run_id, lease, now=now, force=recover)
+
+    async def _check_run(self) -> None:
+        """Before anything is delivered to it or claimed: a claim of another workflow's run would only hold it up."""
+        run = await self._store.get_run(self._run_id)
+        if run is None:
             raise RunNotFoundError(self._run_id)
-        return claimed
+        if run.workflow_id != self._workflow.id:
+            raise WorkflowError(
+                f"Run {self._run_id!r} belongs to workflow {run.workflow_id!r}, not to {self._workflow.id!r}."
+            )
 
     async def events_of(self, claimed: ClaimedRun) -> AsyncIterator[Event]:
-        if claimed.run.workflow_id != self._workflow.id:
-            raise WorkflowError(
-                f"Run {self._run_id!r} belongs to workflow {claimed.run.workflow_id!r}, not to {self._workflow.id!r}."
-            )
         environment = DriveEnvironment(
             store=self._store,
             owner=self._owner,
@@ -163,6 +167,8 @@ class _Driver:
             if not task.done():
                 task.cancel()
                 await asyncio.wait([task])
+            if not task.cancelled():
+                task.exception()  # who closes the iterator is not told of it
 
     async def _drive(self, drive: Drive) -> None:
         try:
@@ -173,7 +179,9 @@ class _Driver:
     async def _publish(self, events: Sequence[Event]) -> None:
         for event in events:
             self._queue.put_nowait(event)
-            if self._publish_one is not None:
-                result = self._publish_one(event)
+            try:
+                result = self._publish_one(event) if self._publish_one is not None else None
                 if isinstance(result, Awaitable):
                     await result
+            except Exception:
+                logger.exception("publish() failed for an event of run %r; the run goes on.", self._run_id)

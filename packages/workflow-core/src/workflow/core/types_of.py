@@ -141,6 +141,8 @@ def _innermost(function: Any) -> Any:
 
 def _function(fn: Any) -> Any:
     """The plain function behind a partial, a bound method or a callable object."""
+    if type(fn) is types.FunctionType:
+        return fn  # the common case: this is asked for every step of every replay
     while isinstance(fn, partial):
         fn = cast("partial[Any]", fn).func
     if isinstance(fn, types.MethodType):

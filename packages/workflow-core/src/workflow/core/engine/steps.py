@@ -105,13 +105,9 @@ class StepRunner:
 
     async def _run(self, attempt: Attempt) -> None:
         completion = Completion(attempt)
-        operation = attempt.operation
         try:
             with self._environment.telemetry.step(self._run_id, attempt.context):
-                result = await _call(operation.fn, operation.args)
-            self._take_result(completion, result)
-        except asyncio.CancelledError as error:
-            completion.error = self._timeout_error(attempt) if attempt.timed_out else error
+                await self._attempt(attempt, completion)
         except BaseException as error:
             # Whatever it is (even `sys.exit()`), it ends this step and not the host; nobody would wait for its end
             # else.
@@ -120,6 +116,15 @@ class StepRunner:
                 self._ended(completion)
                 raise
         self._ended(completion)
+
+    async def _attempt(self, attempt: Attempt, completion: Completion) -> None:
+        try:
+            result = await _call(attempt.operation.fn, attempt.operation.args)
+        except asyncio.CancelledError as error:
+            if attempt.timed_out:
+                raise self._timeout_error(attempt) from error
+            raise
+        self._take_result(completion, result)
 
     def _take_result(self, completion: Completion, result: Any) -> None:
         operation = completion.attempt.operation

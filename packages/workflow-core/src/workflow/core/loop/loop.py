@@ -56,8 +56,17 @@ class DurableLoop(asyncio.AbstractEventLoop):
 
     def run_ready(self) -> None:
         """Run callbacks until none is left. What one raises is raised, and so is what asyncio reports as a failure."""
+        ready = self._ready
+        left = SPIN_LIMIT
         try:
-            self._run_callbacks()
+            while ready:
+                handle = ready.popleft()
+                callback = handle.callback
+                if callback is not None:
+                    handle.context.run(callback, *handle.args)
+                left -= 1
+                if not left:
+                    self._raise_spin()
         except (HandlerError, KeyboardInterrupt):
             raise
         except BaseException as error:  # even SystemExit: it is not the host that wanted to exit
@@ -65,18 +74,6 @@ class DurableLoop(asyncio.AbstractEventLoop):
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise HandlerError("A callback of the handler's loop failed.") from failure
-
-    def _run_callbacks(self) -> None:
-        ready = self._ready
-        left = SPIN_LIMIT
-        while ready:
-            handle = ready.popleft()
-            callback = handle.callback
-            if callback is not None:
-                handle.context.run(callback, *handle.args)
-            left -= 1
-            if not left:
-                self._raise_spin()
 
     def drop_ready(self) -> None:
         """Forget what is ready to run: the handler is being torn down."""
