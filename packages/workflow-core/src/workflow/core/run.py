@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -87,8 +88,10 @@ async def run_workflow(
     claimed = await driver.claim(input, _mail(signal, approval), recover)
     if claimed is None:
         return
-    async for event in driver.events_of(claimed):
-        yield event
+    # Closing this iterator must end the drive there and then, not when the inner one is collected as garbage.
+    async with aclosing(driver.events_of(claimed)) as events:
+        async for event in events:
+            yield event
 
 
 def _mail(signal: SignalDelivery | None, approval: ApprovalDelivery | None) -> NewMail | None:
@@ -149,7 +152,7 @@ class _Driver:
                 f"Run {self._run_id!r} belongs to workflow {run.workflow_id!r}, not to {self._workflow.id!r}."
             )
 
-    async def events_of(self, claimed: ClaimedRun) -> AsyncIterator[Event]:
+    async def events_of(self, claimed: ClaimedRun) -> AsyncGenerator[Event]:
         environment = DriveEnvironment(
             store=self._store,
             owner=self._owner,
