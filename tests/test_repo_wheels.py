@@ -27,6 +27,11 @@ EXPECTED: dict[str, tuple[str, set[str], set[str]]] = {
     "workflow-core": ("workflow.core", set(), CORE),
     "workflow-runtime": ("workflow.runtime", {"workflow-core"}, CORE),
     "workflow-store-d1": ("workflow.store.d1", {"workflow-core", "workflow-runtime", "workflow-store-sqlite"}, CORE),
+    "workflow-store-postgres": (
+        "workflow.store.postgres",
+        {"workflow-core", "workflow-runtime"},
+        {*CORE, "asyncpg", "greenlet", "sqlalchemy"},
+    ),
     "workflow-store-sqlite": ("workflow.store.sqlite", {"workflow-core", "workflow-runtime"}, CORE),
 }
 
