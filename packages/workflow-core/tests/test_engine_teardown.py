@@ -113,6 +113,48 @@ def test_finally_with_operations_starts_nothing() -> None:
     play(scenario())
 
 
+def test_finally_may_use_all_of_asyncio() -> None:
+    """What needs the current task (timeouts, `wait_for`, groups) works in a `finally` while the run pauses, too."""
+
+    async def numbers(ctx: Context) -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.wait_for(ctx.step("generator", echo), 5)
+            SEEN.append("generator")
+
+    @create_workflow(id="w")
+    async def w(ctx: Context) -> None:
+        kept = numbers(ctx)
+        await anext(kept)
+        try:
+            try:
+                try:
+                    await ctx.wait_for_event("go")
+                finally:
+                    await asyncio.wait_for(ctx.step("waited for", echo), 5)
+                    SEEN.append("waited for")
+            finally:
+                async with asyncio.timeout(5):
+                    await ctx.step("timed", echo)
+                    SEEN.append("timed")
+        finally:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(ctx.step("grouped", echo))
+            await kept.aclose()
+            SEEN.append("grouped")
+
+    async def scenario() -> None:
+        world = World(w)
+        assert (await world.start()).kind == "paused"
+        assert SEEN == []
+        await world.signal("go")
+        assert (await world.drive()).kind == "completed"
+        assert SEEN == ["waited for", "timed", "generator", "grouped"]
+
+    play(scenario())
+
+
 def test_emit_and_logger_are_silent_while_torn_down(caplog: pytest.LogCaptureFixture) -> None:
     """What a `finally` tells observers or logs during a pause is not told: it will be told again when it counts."""
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any
 
 from workflow.core.errors import HandlerError
-from workflow.core.loop import DurableTask, run_until_idle, stepping
+from workflow.core.loop import DurableTask, as_current, run_until_idle, stepping
 
 from .session import Session
 from .suspension import Suspension
@@ -77,11 +77,22 @@ class HandlerTask:
                 tasks, generators = self._loop.disown()
                 if not tasks and not generators:
                     break
-                _end_all(tasks, generators)
+                self._end(tasks, generators)
                 ended += tasks
             else:
                 _give_up(self._loop.disown())
         self._report_unseen(ended)
+
+    def _end(self, tasks: list[DurableTask], generators: list[AsyncGenerator[Any, Any]]) -> None:
+        """The newest first: what is waited for ends after what waits for it."""
+        for task in reversed(tasks):
+            if not task.done():
+                task._log_destroy_pending = False  # type: ignore[attr-defined] - it stays pending on purpose
+                with as_current(self._loop, task):
+                    _end_coroutine(task.get_coro())
+        for generator in generators:
+            with as_current(self._loop, self.main):
+                _end_generator(generator)
 
     def _report_unseen(self, tasks: list[DurableTask]) -> None:
         """Log the errors of branches that nobody awaited, once the run has ended; forget them when it only pauses."""
@@ -97,16 +108,6 @@ class HandlerTask:
                     self._session.run.run_id,
                     exc_info=error,
                 )
-
-
-def _end_all(tasks: list[DurableTask], generators: list[AsyncGenerator[Any, Any]]) -> None:
-    """The newest first: what is waited for ends after what waits for it."""
-    for task in reversed(tasks):
-        if not task.done():
-            task._log_destroy_pending = False  # type: ignore[attr-defined] - it stays pending on purpose
-            _end_coroutine(task.get_coro())
-    for generator in generators:
-        _end_generator(generator)
 
 
 def _end_coroutine(coroutine: Any) -> None:

@@ -5,8 +5,8 @@ the host's loop, synchronously, until nothing is left to do, and decides which d
 """
 
 from .loop import DurableLoop
-from .stepping import run_until_idle, stepping
+from .stepping import as_current, run_until_idle, stepping
 from .task import DurableTask
 from .timer import DurableTimer
 
-__all__ = ["DurableLoop", "DurableTask", "DurableTimer", "run_until_idle", "stepping"]
+__all__ = ["DurableLoop", "DurableTask", "DurableTimer", "as_current", "run_until_idle", "stepping"]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import events, tasks
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from .loop import DurableLoop
+from .task import DurableTask
 
-__all__ = ["run_until_idle", "stepping"]
+__all__ = ["as_current", "run_until_idle", "stepping"]
 
 
 class stepping:  # noqa: N801 - used as a function, in `with`
@@ -38,6 +41,16 @@ class stepping:  # noqa: N801 - used as a function, in `with`
         events._set_running_loop(self._host)
         if self._task is not None:
             tasks._enter_task(self._host, self._task)  # type: ignore[attr-defined]
+
+
+@contextmanager
+def as_current(loop: DurableLoop, task: DurableTask) -> Generator[None]:
+    """While `loop` is stepped by hand, make `task` the current one: timeouts and task groups ask for it."""
+    tasks._enter_task(loop, task)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        tasks._leave_task(loop, task)  # type: ignore[attr-defined]
 
 
 def run_until_idle(loop: DurableLoop) -> None:
