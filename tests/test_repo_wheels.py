@@ -34,6 +34,7 @@ EXPECTED: dict[str, tuple[str, set[str], set[str]]] = {
         {*CORE, "asyncpg", "greenlet", "sqlalchemy"},
     ),
     "workflow-store-sqlite": ("workflow.store.sqlite", {"workflow-core", "workflow-runtime"}, CORE),
+    "workflow-vercel": ("workflow.vercel", {"workflow-core", "workflow-runtime"}, CORE),
 }
 
 pytestmark = pytest.mark.slow
