@@ -7,11 +7,17 @@ import asyncio
 import importlib.metadata
 import importlib.util
 import json
+import os
+import random  # seeds itself when it is imported, which Cloudflare allows
 import sys
 import traceback
 from datetime import timedelta
 from typing import Any
 
+real_urandom = os.urandom
+draws: list[int] = []
+os.urandom = lambda size: draws.append(size) or real_urandom(size)
+random_state = random.getstate()
 before = set(sys.modules)
 for name in ("workflow.core", "workflow.runtime", "workflow.runtime.http", "workflow.store.d1", "workflow.cloudflare"):
     importlib.import_module(name)
@@ -43,6 +49,9 @@ class MovableClock(SystemClock):
     def advance(self, seconds):
         self.offset += timedelta(seconds=seconds)
 
+
+os.urandom = real_urandom
+drawn_at_import = bool(draws) or random.getstate() != random_state
 
 clock = MovableClock()
 steps: list[str] = []
@@ -175,6 +184,7 @@ async def test_imports():
     for name in ("sqlalchemy", "asyncpg", "httpx", "greenlet", "sqlite3", "boto3"):
         assert name not in sys.modules, name
     assert importlib.util.find_spec("sqlalchemy") is None
+    assert not drawn_at_import, "Cloudflare fails a Worker that needs randomness while it is imported"
     return brought
 
 
@@ -210,6 +220,16 @@ async def test_fulfillment():
     assert answer.summary.timers == {"completed": 1}, answer
     status, run = await call("GET", "/runs/f")
     assert (status, run["status"], run["output"]) == (200, "completed", {"order_id": "o1", "shipped": True}), run
+
+
+async def test_stream():
+    """A stream of events outlives the call that answers it, with its runtime."""
+    headers = {"Authorization": "Bearer secret-token"}
+    request = js.Request.new("https://worker.example/runs/f/stream", options(headers=headers))
+    response = await Default(context, host.env).fetch(request)
+    assert response.status == 200, response.status
+    text = await response.text()
+    assert text.index("STEP_FINISHED") < text.index("RUN_FINISHED"), text
 
 
 async def test_signal_wakes():

@@ -18,7 +18,7 @@ const mounted = paths.map((path, index) => {
   return `/mounted/${index}`;
 });
 // What workerd gives to Cloudflare's SDK.
-python.registerJsModule("_pyodide_entrypoint_helper", { patchWaitUntil() {}, cloudflareWorkersModule: {} });
+python.registerJsModule("_pyodide_entrypoint_helper", { patchWaitUntil() {}, cloudflareWorkersModule: { waitUntil() {} } });
 python.registerJsModule("_cloudflare_compat_flags", { python_request_headers_preserve_commas: true });
 python.registerJsModule("host", {
   env: { DB: new D1Database(new URL("/batch/DB", url).href), WORKFLOW_TOKEN: "secret-token" },
