@@ -267,10 +267,12 @@ def play(scenario: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run`, which leaves nothing behind: no task, no thread of ours, nothing for `sys.unraisablehook`."""
     unraisable: list[str] = []
     hook, sys.unraisablehook = sys.unraisablehook, lambda args: unraisable.append(f"{args.err_msg}: {args.exc_value!r}")
+    gc.freeze()  # so that the collection below looks at what the scenario has left, and not at all of pytest
     try:
         result = asyncio.run(_alone(scenario))
         gc.collect()
     finally:
+        gc.unfreeze()
         sys.unraisablehook = hook
     assert not unraisable, unraisable
     assert not [

@@ -300,3 +300,17 @@ def test_a_middleware_can_be_called_as_what_it_wraps() -> None:
 
     assert asyncio.run(main()) == {"db": "it"}
     assert "test_a_middleware_can_be_called" in repr(gives)
+
+
+def test_a_stray_cancelled_error_is_a_failure_of_the_middleware() -> None:
+    """A CancelledError that no host has asked for puts the run off, as any failure before the handler does."""
+
+    @middleware
+    async def stray(ctx: Any, call_next: Any) -> Any:
+        raise asyncio.CancelledError
+
+    async def handler(ctx: Context[None]) -> None: ...
+
+    run = drive(define(handler, [stray]))
+    assert (run.status, run.recoveries) == ("paused", 1)
+    assert run.due_at is not None

@@ -214,7 +214,9 @@ class Odd(BaseException):
 @pytest.mark.parametrize("error", [SystemExit, Odd, GeneratorExit])
 @pytest.mark.parametrize("where", ["handler", "branch", "group"])
 @pytest.mark.parametrize("late", [False, True])
-def test_no_error_of_a_handler_leaves_its_drive(error: type[BaseException], where: str, late: bool) -> None:
+def test_no_error_of_a_handler_leaves_its_drive(
+    error: type[BaseException], where: str, late: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """`sys.exit()` and other odd errors in a handler end the run as errored; the host goes on."""
 
     async def fail(ctx: Context) -> None:
@@ -234,6 +236,7 @@ def test_no_error_of_a_handler_leaves_its_drive(error: type[BaseException], wher
     outcome = outcome_of(w)
     assert outcome.kind == "errored" and outcome.error is not None
     assert error.__name__ in outcome.error.type + outcome.error.message
+    assert not [message for message in caplog.messages if "never retrieved" in message]
 
 
 @pytest.mark.parametrize("error", [SystemExit, Odd, GeneratorExit, StopIteration, StopAsyncIteration])

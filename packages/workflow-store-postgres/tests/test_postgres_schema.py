@@ -15,7 +15,7 @@ from workflow.core.errors import InvalidArgumentError, StoreError
 from workflow.core.records import ClaimedRun, Commit, NewMail, NewRun, Transition, Wait
 from workflow.runtime.contract import ClaimLimits
 from workflow.runtime.testing.suite.samples import at, create, lease, row, start
-from workflow.store.postgres import PostgresStore, alembic_include_name, migrations
+from workflow.store.postgres import PostgresStore, StoreUnavailableError, alembic_include_name, migrations
 from workflow.store.postgres.__main__ import main
 from workflow.store.postgres.alembic import TABLES
 from workflow.store.postgres.statements import Statements
@@ -251,3 +251,18 @@ def test_every_parameter_has_a_type():
         assert numbers == set(range(1, len(numbers) + 1)), name
         for number in numbers:
             assert re.search(rf"\${number}::", sql), f"${number} of {name}"
+
+
+def test_a_server_that_is_away_is_named_as_such() -> None:
+    """`check` and `migrate` say in an error of ours that the database can't be reached."""
+
+    async def scenario() -> None:
+        store = PostgresStore("postgresql+asyncpg://nobody@127.0.0.1:1/nothing")
+        try:
+            for verb in (store.check, store.migrate):
+                with pytest.raises(StoreUnavailableError, match="can't be reached"):
+                    await verb()
+        finally:
+            await store.close()
+
+    asyncio.run(scenario())

@@ -13,7 +13,7 @@ import logging
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from workflow.core.definition import Workflow
 from workflow.core.errors import (
@@ -32,7 +32,7 @@ from workflow.core.errors import (
 from workflow.core.events import ErrorInfo, RunCancelled, RunErrored, RunFinished, RunStarted
 from workflow.core.journal import read_events
 from workflow.core.middleware import compose
-from workflow.core.payload import check_size
+from workflow.core.payload import Json, check_size
 from workflow.core.records import ClaimedRun, RunRecord, Transition, Wait
 
 from .apply import Applier
@@ -216,8 +216,8 @@ class Drive:
             return await self._not_handled(error)
         if self._interruption is not None:
             return await self._interrupted(self._interruption, error)
-        if isinstance(error, asyncio.CancelledError) and not self._handler.main.cancelled():
-            raise error  # the host's, while middleware was ending
+        if _by_host(error) and not self._handler.main.cancelled():
+            raise error  # while middleware was ending
         assert self._session is not None
         if self._session.cancelled and (error is None or isinstance(error, asyncio.CancelledError)):
             return await self._cancelled()
@@ -228,6 +228,8 @@ class Drive:
         assert self._session is not None
         assert self._live is not None
         if self._live.released is not None:
+            if _by_host(error):
+                raise error
             if error is not None and error is not interruption:
                 logger.error("Middleware of run %r failed while it paused.", self._run.run_id, exc_info=error)
             return self._outcome(_kind(self._live.released), self._live.released)
@@ -240,7 +242,7 @@ class Drive:
     async def _not_handled(self, error: BaseException | None) -> DriveOutcome:
         """A middleware failed before the handler started. Its resources may be there again later: the run waits."""
         assert error is not None
-        if isinstance(error, asyncio.CancelledError):
+        if _by_host(error):
             raise error
         if isinstance(error, (MiddlewareError, NonRetryableError)):
             return await self._errored(error)
@@ -262,13 +264,13 @@ class Drive:
         except PayloadError as error:
             return await self._errored(error)
         ledger = self._ledger
-        ledger.append(RunFinished(**ledger.head()))
+        ledger.append(RunFinished(**ledger.head(), output=Json(text)))
         return await self._end(Transition("completed", output=text), output=output)
 
     async def _errored(self, error: BaseException) -> DriveOutcome:
         info = ErrorInfo.of(error)
         ledger = self._ledger
-        ledger.append(RunErrored(**ledger.head()))
+        ledger.append(RunErrored(**ledger.head(), error=info))
         logger.debug("Run %r failed.", self._run.run_id, exc_info=error)
         return await self._end(Transition("errored", error=info.model_dump_json()), error=info, exception=error)
 
@@ -397,3 +399,10 @@ def _kind(transition: Transition) -> DriveKind:
     status = transition.status
     assert status != "running"
     return status
+
+
+def _by_host(error: BaseException | None) -> TypeGuard[asyncio.CancelledError]:
+    """Whether the host cancels this drive. A middleware can raise a CancelledError of another task's: that is its
+    failure, and nobody's wish to end the drive."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

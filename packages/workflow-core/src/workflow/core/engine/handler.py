@@ -98,10 +98,10 @@ class HandlerTask:
         """Log the errors of branches that nobody awaited, once the run has ended; forget them when it only pauses."""
         ended = self.main.done()
         for task in tasks:
-            if task is self.main or not task.done() or not getattr(task, "_log_traceback", False):
+            if not task.done() or not getattr(task, "_log_traceback", False):
                 continue
-            error = None if task.cancelled() else task.exception()
-            if ended and error is not None:
+            error = None if task.cancelled() else task.exception()  # which counts as having looked at it
+            if ended and error is not None and task is not self.main:
                 logger.error(
                     "Branch %r of run %r failed, and its error was never looked at.",
                     task.get_name(),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +30,7 @@ from workflow.runtime.contract import Capabilities, ClaimLimits, ExecutionStore,
 
 from .commits import check_commit
 from .connector import Limits
-from .drivers import SchemaError
+from .drivers import LostConnectionError, SchemaError, StoreUnavailableError
 from .engines import POOLER_OPTION, engine_for
 from .loops import Loops
 from .migrations import Migration, SchemaState, apply, check_schema_name, read_state
@@ -193,8 +194,9 @@ class PostgresStore(ExecutionStore):
 
     async def apply_migrations(self) -> Sequence[Migration]:
         """`migrate`, which says what it did: nothing where the schema is up to date."""
-        async with self._loops.here().connector.link() as driver:
-            return await apply(driver, self.schema, timeout=self._migration_timeout)
+        with _unavailable():
+            async with self._loops.here().connector.link() as driver:
+                return await apply(driver, self.schema, timeout=self._migration_timeout)
 
     async def check(self) -> None:
         if (problem := (await self.schema_state()).problem(self.schema)) is not None:
@@ -202,8 +204,9 @@ class PostgresStore(ExecutionStore):
 
     async def schema_state(self) -> SchemaState:
         """What tables there are, whether this package can work on them or not."""
-        async with self._loops.here().connector.link() as driver:
-            return await read_state(driver, self.schema)
+        with _unavailable():
+            async with self._loops.here().connector.link() as driver:
+                return await read_state(driver, self.schema)
 
     async def close(self) -> None:
         await self._loops.close()
@@ -235,6 +238,15 @@ class PostgresStore(ExecutionStore):
     async def _reread(self, run_ids: list[str]) -> dict[str, Row]:
         rows = await self._fetch(self._sql.look, run_ids, [0] * len(run_ids), True)
         return {row[0]: row for row in rows}
+
+
+@contextmanager
+def _unavailable() -> Generator[None]:
+    """For what is done once, by a person or a deployment: it isn't tried again, but says what is wrong."""
+    try:
+        yield
+    except LostConnectionError as error:
+        raise StoreUnavailableError(f"The database can't be reached: {error}") from error
 
 
 def _claimed_run(row: Row, claimed_from: RunStatus) -> ClaimedRun:
