@@ -348,8 +348,8 @@ class WorkflowRuntime:
     def wind_down(self) -> None:
         """Begin nothing more: drives under way yield at their next chance, and a sweep claims no more runs.
 
-        For hosts where something else than time runs out (queries, memory), which they watch themselves. What yielded is
-        ready for the next sweep. There is no way back: the next invocation makes its own runtime.
+        For hosts where something else than time runs out (queries, memory), which they watch themselves. What yielded
+        is ready for the next sweep. There is no way back: the next invocation makes its own runtime.
         """
         self._driver.wind_down()
 
