@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from workflow.runtime.answers import to_bytes
 from workflow.runtime.hosting import RuntimeLike, RuntimeSource, SweepLimits, lease_owner, sweep_within
 
-from .auth import Tokens, check_bearer, secrets_of
+from .auth import NoAuthentication, Tokens, check_bearer, secrets_of
 from .messages import Answer, Receive, Request, Scope, Send
 from .problems import Problem, problem_of
 
@@ -17,7 +17,8 @@ __all__ = ["SweepApp"]
 class SweepApp:
     """An ASGI app that sweeps when it is called with its secret as bearer token, and answers with the summary.
 
-    - `secret`: the secret, or several while it is changed. Without one the app is not made.
+    - `secret`: the secret, or several while it is changed. Without one the app is not made, but for
+      NO_AUTHENTICATION: the host has checked its callers already.
     - `host`, `invocation`: what the owner of leases is called: the platform, and the id that it gave to the request.
     - `remaining`: how many seconds the platform has left for the request, where it tells.
     - `methods`: GET as well where the platform's cron can do nothing else. A body is not read.
@@ -29,7 +30,7 @@ class SweepApp:
         self,
         runtime: RuntimeLike,
         *,
-        secret: Tokens | None,
+        secret: Tokens | NoAuthentication | None,
         name: str = "secret",
         host: str = "http",
         methods: Collection[str] = ("GET", "POST"),
