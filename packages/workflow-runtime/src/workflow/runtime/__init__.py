@@ -1,8 +1,8 @@
 """The runtime of durable workflows: no server, no platform.
 
-    runtime = WorkflowRuntime(store=SQLiteStore("workflow.db"), workflows=[fulfillment])
-    await runtime.start_run("fulfillment", run_id=..., input=...)
-    await runtime.sweep()
+runtime = WorkflowRuntime(store=SQLiteStore("workflow.db"), workflows=[fulfillment])
+await runtime.start_run("fulfillment", run_id=..., input=...)
+await runtime.sweep()
 """
 
 from typing import TYPE_CHECKING, Any
