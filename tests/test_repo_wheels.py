@@ -25,6 +25,7 @@ EXPECTED: dict[str, tuple[str, set[str], set[str]]] = {
     "workflow-cloudflare": ("workflow.cloudflare", {"workflow-core", "workflow-runtime"}, CORE),
     "workflow-aws-lambda": ("workflow.aws_lambda", {"workflow-core", "workflow-runtime"}, CORE),
     "workflow-gcp": ("workflow.gcp", {"workflow-core", "workflow-runtime"}, CORE),
+    "workflow-netlify": ("workflow.netlify", {"workflow-core", "workflow-runtime"}, CORE),
     "workflow-railway": ("workflow.railway", {"workflow-core", "workflow-runtime"}, CORE),
     "workflow-core": ("workflow.core", set(), CORE),
     "workflow-runtime": ("workflow.runtime", {"workflow-core"}, CORE),

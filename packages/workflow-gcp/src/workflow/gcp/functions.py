@@ -53,7 +53,7 @@ def create_sweep_function(
         secret=NO_AUTHENTICATION if oidc is not None else secret,
         host=_HOST,
         limits=limits,
-        remaining=remaining,
+        remaining=lambda request: remaining(),
         invocation=_invocation,
         methods=("GET", "POST"),
     )

@@ -31,7 +31,7 @@ def create_sweep_app(runtime: RuntimeLike, *, cron_secret: Any, limits: SweepLim
         name="cron_secret",
         host=_HOST,
         limits=limits,
-        remaining=remaining,
+        remaining=lambda request: remaining(),
         invocation=_invocation,
     )
 

@@ -35,7 +35,7 @@ class SweepApp:
         host: str = "http",
         methods: Collection[str] = ("GET", "POST"),
         limits: SweepLimits | None = None,
-        remaining: Callable[[], float | None] = lambda: None,
+        remaining: Callable[[Request], float | None] = lambda request: None,
         invocation: Callable[[Request], str | None] = lambda request: None,
     ) -> None:
         self._source = RuntimeSource(runtime)
@@ -58,7 +58,9 @@ class SweepApp:
         try:
             self._check(request)
             owner = lease_owner(self._host, self._invocation(request))
-            answer = await sweep_within(self._source, owner=owner, remaining=self._remaining(), limits=self._limits)
+            answer = await sweep_within(
+                self._source, owner=owner, remaining=self._remaining(request), limits=self._limits
+            )
             return Answer(to_bytes(answer))
         except Exception as error:
             return Answer.of_problem(problem_of(error))
