@@ -353,7 +353,7 @@ async def test_purging_goes_by_the_time_that_is_given() -> None:
 @asynchronous
 async def test_purging_goes_on_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than one batch is deleted in one call, up to the limit."""
-    monkeypatch.setattr("workflow.runtime.runtime._PURGE_BATCH", 3)
+    monkeypatch.setattr("workflow.runtime.verbs.operating._PURGE_BATCH", 3)
     world = World()
     runtime = world.runtime()
     for number in range(11):

@@ -1,0 +1,114 @@
+"""Delivering to runs: signals, decisions, cancel requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from workflow.core.arguments import identifier
+from workflow.core.deliveries import approval_mail, cancel_mail, signal_mail
+from workflow.core.payload import check_size
+from workflow.core.records import Delivered, NewMail, RunRecord
+from workflow.runtime.results import RunKind, RunResult
+
+from .parts import RuntimeParts
+
+__all__ = ["Delivering"]
+
+
+class Delivering(RuntimeParts):
+    """The verbs that put mail into inboxes."""
+
+    async def deliver_signal(
+        self,
+        *,
+        run_id: str,
+        signal_id: str,
+        name: str,
+        payload: Any = None,
+        drive: bool = True,
+        max_duration: float | None = None,
+        include_events: bool = True,
+        now: datetime | None = None,
+    ) -> RunResult[Any]:
+        """Deliver an event to a run, durably, and drive the run if it is ready now.
+
+        When this returns (other than `not_found` and `not_waiting`), the sender can forget the signal: no crash loses
+        or doubles it. Idempotent by `signal_id` within the run: `duplicate`. A signal that nobody waits for yet is
+        `buffered`. `payload` is plain JSON or an instance of a type that pydantic knows. Raises `PayloadError` for
+        anything else.
+        """
+        mail = signal_mail(signal_id, name, payload)
+        return await self._deliver(run_id, mail, drive, max_duration, include_events, now)
+
+    async def deliver_approval(
+        self,
+        *,
+        run_id: str,
+        approval_id: str,
+        approved: bool,
+        feedback: str | None = None,
+        meta: dict[str, Any] | None = None,
+        drive: bool = True,
+        max_duration: float | None = None,
+        include_events: bool = True,
+        now: datetime | None = None,
+    ) -> RunResult[Any]:
+        """Deliver a decision, as `deliver_signal` does. The first one on an approval counts, others are `duplicate`."""
+        mail = approval_mail(approval_id, approved, feedback, meta)
+        return await self._deliver(run_id, mail, drive, max_duration, include_events, now)
+
+    async def cancel_run(
+        self,
+        run_id: str,
+        *,
+        reason: str | None = None,
+        drive: bool = True,
+        max_duration: float | None = None,
+        include_events: bool = True,
+        now: datetime | None = None,
+    ) -> RunResult[Any]:
+        """Ask a run to cancel, and drive it if nobody does.
+
+        Its handler gets `asyncio.CancelledError` and may compensate. For a run that has ended the result is its
+        state; a second request is `duplicate`.
+        """
+        result = await self._deliver(run_id, cancel_mail(reason), drive, max_duration, include_events, now)
+        if result.kind == "not_waiting" and result.run is not None:
+            return replace(result, kind=result.run.status)
+        return result
+
+    async def _deliver(
+        self,
+        run_id: str,
+        mail: NewMail,
+        drive: bool,
+        max_duration: float | None,
+        include_events: bool,
+        now: datetime | None,
+    ) -> RunResult[Any]:
+        identifier(run_id, "run_id")
+        check_size(mail.payload, self.store.capabilities.max_payload, f"The payload of {mail.kind} {mail.id!r}")
+        budget = self._budget(now, max_duration)
+        at = budget.clock.now()
+        lease = self._driver.lease(self.owner, at) if drive else None
+        delivered = await self.store.deliver(run_id, mail, lease=lease, now=at)
+        if delivered.claimed is not None:
+            return await self._driver.drive(delivered.claimed, self.owner, budget, keep_events=include_events)
+        if delivered.outcome == "accepted":
+            self._keeper.tell_news(run_id)
+            if delivered.run is not None and delivered.run.status == "queued" and delivered.run.due_at is not None:
+                self._bell.ring(delivered.run.due_at)
+        if delivered.run is None:
+            return RunResult("not_found", run_id)
+        return self._state_result(delivered.run, _delivered_kind(delivered, delivered.run))
+
+
+def _delivered_kind(delivered: Delivered, run: RunRecord) -> RunKind:
+    """What a delivery comes to that was not followed by a drive."""
+    if delivered.outcome == "duplicate":
+        return "duplicate"
+    if delivered.outcome == "ended":
+        return "not_waiting"
+    return run.status if delivered.awaited else "buffered"

@@ -1,0 +1,54 @@
+"""Looking at runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from workflow.core.events import Event
+from workflow.core.records import RunStatus
+from workflow.runtime.results import Run, RunPage
+
+from .parts import RuntimeParts
+
+__all__ = ["Looking"]
+
+
+class Looking(RuntimeParts):
+    """The verbs that read."""
+
+    async def get_run(self, run_id: str) -> Run[Any] | None:
+        """The run, or None."""
+        return await self._reader.get_run(run_id)
+
+    async def list_runs(
+        self,
+        *,
+        workflow_id: str | None = None,
+        status: RunStatus | Collection[RunStatus] | None = None,
+        created_from: datetime | None = None,
+        created_until: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """A page of runs, newest first. Pass `next_cursor` of a page as `cursor` to get the next one."""
+        return await self._reader.list_runs(workflow_id, status, created_from, created_until, limit, cursor)
+
+    async def get_timeline(self, run_id: str, *, after: int = -1, limit: int | None = None) -> Sequence[Event]:
+        """The logged events of a run with an index greater than `after`. Raises `RunNotFoundError`."""
+        return await self._reader.get_timeline(run_id, after, limit)
+
+    def stream(self, run_id: str, *, after: int = -1) -> AsyncIterator[Event]:
+        """The logged events of a run after that index, and then each as it is committed, until the run has ended.
+
+        Sees what other processes do by polling, at most a second later. Raises `RunNotFoundError`.
+        """
+        return self._reader.stream(run_id, after)
+
+    async def wait_for_run(self, run_id: str, timeout: float | None = None) -> Run[Any] | None:
+        """Wait until the run has ended; None if there is no such run. Does not drive it.
+
+        Raises `TimeoutError` after `timeout` seconds.
+        """
+        return await self._reader.wait_for_run(run_id, timeout)

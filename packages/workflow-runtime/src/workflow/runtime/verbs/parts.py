@@ -1,0 +1,100 @@
+"""What all verbs share: the parts of a runtime, put together once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+from workflow.core import InvalidArgumentError, Workflow
+from workflow.core.arguments import Duration, aware
+from workflow.core.clock import Clock, OffsetClock, SystemClock
+from workflow.core.records import RunRecord
+from workflow.core.telemetry import NO_TELEMETRY, Telemetry, find_telemetry
+from workflow.runtime.bell import Bell
+from workflow.runtime.codec import Codec, CodecStore
+from workflow.runtime.contract import ExecutionStore
+from workflow.runtime.driving import Budget, Driver, new_owner
+from workflow.runtime.leases import LeaseKeeper
+from workflow.runtime.publishing import Publisher
+from workflow.runtime.reading import Reader
+from workflow.runtime.registry import Registration, Registry
+from workflow.runtime.results import RunKind, RunResult
+from workflow.runtime.spans import count, span
+
+__all__ = ["RuntimeParts"]
+
+
+class RuntimeParts:
+    """The parts of a runtime. Not for use by itself: see `WorkflowRuntime`."""
+
+    def __init__(
+        self,
+        store: ExecutionStore,
+        workflows: Iterable[Workflow[Any, Any] | Registration],
+        *,
+        lease: Duration = 30.0,
+        concurrency: int = 10,
+        publish: Callable[[Any], Awaitable[Any] | Any] | None = None,
+        telemetry: bool = True,
+        clock: Clock | None = None,
+        codec: Codec | None = None,
+        max_recoveries: int = 10,
+        owner: str | None = None,
+    ) -> None:
+        length = span(lease, "lease")
+        if not length:
+            raise InvalidArgumentError("lease must be longer than nothing.")
+        self.store: ExecutionStore = store if codec is None else CodecStore(store, codec)
+        self.clock: Clock = clock or SystemClock()
+        self.owner = owner or new_owner()
+        self._concurrency = count(concurrency, "concurrency", least=1)
+        self._registry = Registry(workflows)
+        self._publisher = Publisher(publish)
+        self._telemetry: Telemetry | None = None if telemetry else NO_TELEMETRY
+        self._bell = Bell()
+        self._keeper = LeaseKeeper(self.store, length)
+        self._driver = Driver(
+            self.store,
+            self._registry,
+            self._publisher,
+            self._keeper,
+            self._find_telemetry,
+            length,
+            count(max_recoveries, "max_recoveries"),
+        )
+        self._reader = Reader(self.store, self._driver, self._publisher)
+
+    async def close(self) -> None:
+        """Stop renewing leases and close the store. Runs still driven go on elsewhere when their leases end."""
+        await self._keeper.close()
+        await self.store.close()
+
+    async def migrate(self) -> None:
+        """Bring the store's schema up to date: part of a deployment, never of a request."""
+        await self.store.migrate()
+
+    def find_workflow(self, workflow_id: str) -> Workflow[Any, Any] | None:
+        """The registered workflow of this id, imported now if need be. Raises `DefinitionError` if it can't be."""
+        return self._registry.find(workflow_id)
+
+    @property
+    def workflow_ids(self) -> frozenset[str]:
+        """The ids of the registered workflows."""
+        return self._registry.ids
+
+    def _budget(self, now: datetime | None, max_duration: float | None) -> Budget:
+        clock = self.clock if now is None else OffsetClock(self.clock, aware(now, "now"))
+        return Budget.of(clock, None if max_duration is None else span(max_duration, "max_duration"))
+
+    def _find_telemetry(self) -> Telemetry:
+        if self._telemetry is not None:
+            return self._telemetry
+        found = find_telemetry()
+        if found is not NO_TELEMETRY:  # the app may set its provider later
+            self._telemetry = found
+        return found
+
+    def _state_result(self, record: RunRecord, kind: RunKind, *, created: bool = False) -> RunResult[Any]:
+        run = self._driver.view(record)
+        return RunResult(kind, run.run_id, run.workflow_id, created=created, run=run, error=run.error)
