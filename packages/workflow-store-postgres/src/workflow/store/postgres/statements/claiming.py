@@ -1,0 +1,75 @@
+"""Taking runs, and keeping them."""
+
+from __future__ import annotations
+
+from .parts import LIVE, MAIL_ARRAYS, columns_of, log_of, mail_of
+
+__all__ = ["CLAIM_DUE", "CLAIM_RUN", "HELD", "RENEW"]
+
+# -- Claiming: $1 owner, $2 until, $3 now; `picked` is a CTE that locks what is claimed.
+
+_CLAIM = f"""
+, claimed AS (
+    UPDATE :"schema".workflow_runs r SET
+        status = 'running', owner = $1::text, due_at = $2::timestamptz, wake_at = $2, fence = r.fence + 1,
+        started_at = coalesce(r.started_at, $3::timestamptz), updated_at = $3,
+        recoveries = r.recoveries + CASE WHEN r.status = 'running' THEN 1 ELSE 0 END, revision = r.revision + 1
+    FROM picked p WHERE r.run_id = p.run_id
+    RETURNING {columns_of("r")}, p.status AS claimed_from, p.due_at AS was_due, p.revision AS locked_revision
+)
+SELECT {columns_of("c")}, {MAIL_ARRAYS}, log.events, log.payloads, c.claimed_from,
+    c.locked_revision = (SELECT s.revision FROM :"schema".workflow_runs s WHERE s.run_id = c.run_id)
+FROM claimed c CROSS JOIN {log_of("c")} log CROSS JOIN {mail_of("c")} news
+ORDER BY c.was_due, c.run_id"""
+
+CLAIM_RUN = f"""
+WITH picked AS (
+    SELECT r.run_id, r.status, r.due_at, r.revision FROM :"schema".workflow_runs r
+    WHERE r.run_id = $4::text AND r.status IN {LIVE} AND ($5::boolean OR r.due_at <= $3::timestamptz)
+    FOR UPDATE SKIP LOCKED
+){_CLAIM}"""
+
+
+def _due(status: str, limit: str, candidates: str) -> str:
+    """The longest due of a status, locked. More candidates than wanted are looked at: rivals hold some of them."""
+    return f"""(
+    SELECT r.run_id, r.status, r.due_at, r.revision
+    FROM (
+        SELECT c.run_id, c.due_at FROM unnest($4::text[]) AS w(id) CROSS JOIN LATERAL (
+            SELECT r.run_id, r.due_at FROM :"schema".workflow_runs r
+            WHERE r.workflow_id = w.id AND r.status = '{status}' AND r.wake_at <= $3::timestamptz AND r.due_at <= $3
+            ORDER BY r.wake_at LIMIT {candidates}
+        ) c ORDER BY c.due_at, c.run_id LIMIT {candidates}
+    ) c CROSS JOIN LATERAL (
+        SELECT * FROM :"schema".workflow_runs r
+        WHERE r.run_id = c.run_id AND r.status = '{status}' AND r.due_at <= $3
+        FOR UPDATE SKIP LOCKED
+    ) r LIMIT {limit}
+)"""
+
+
+CLAIM_DUE = f"""
+WITH recovered AS MATERIALIZED {_due("running", "$5::bigint", "CASE WHEN $5 = 0 THEN 0 ELSE $5 * 4 + 64 END")},
+ready AS MATERIALIZED {_due("queued", "$6::bigint", "$6 * 4")},
+timers AS MATERIALIZED {_due("paused", "$7::bigint", "$7 * 4")},
+picked AS (SELECT * FROM recovered UNION ALL SELECT * FROM ready UNION ALL SELECT * FROM timers){_CLAIM}"""
+
+# -- Renewing: $1 run_ids, $2 fences, $3 until.
+
+_STILL_HELD = "r.run_id = a.run_id AND r.fence = a.fence AND r.status = 'running'"
+
+RENEW = f"""
+WITH held AS MATERIALIZED (
+    SELECT r.run_id FROM unnest($1::text[], $2::bigint[]) AS a(run_id, fence) CROSS JOIN LATERAL (
+        SELECT r.run_id FROM :"schema".workflow_runs r WHERE {_STILL_HELD} FOR UPDATE SKIP LOCKED
+    ) r
+)
+UPDATE :"schema".workflow_runs r SET due_at = $3::timestamptz, wake_at = $3
+FROM held h WHERE r.run_id = h.run_id
+RETURNING r.run_id, r.fence, r.mail_count"""
+
+HELD = f"""
+SELECT r.run_id, r.fence, r.mail_count
+FROM unnest($1::text[], $2::bigint[]) AS a(run_id, fence) CROSS JOIN LATERAL (
+    SELECT * FROM :"schema".workflow_runs r WHERE {_STILL_HELD} LIMIT 1
+) r"""

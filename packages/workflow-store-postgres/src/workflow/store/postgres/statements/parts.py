@@ -1,0 +1,110 @@
+"""What several statements have in common: names, parameters as relations, logs and mail as arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from workflow.store.postgres.rows import RUN_COLUMNS
+
+__all__ = [
+    "LIVE",
+    "MAIL_ARRAYS",
+    "TELL",
+    "Columns",
+    "arrays",
+    "asked",
+    "channel_of",
+    "columns_of",
+    "log_of",
+    "mail_of",
+    "names",
+    "quoted",
+    "scalars",
+    "told",
+    "with_schema",
+]
+
+Columns = tuple[tuple[str, str], ...]
+"""Names and types."""
+
+LIVE = "('queued', 'running', 'paused')"
+
+
+def quoted(name: str) -> str:
+    """A name as a quoted identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def with_schema(sql: str, schema: str) -> str:
+    """Put the schema in for psql's notation `:"schema"`."""
+    return re.sub(r':"schema"', lambda _: quoted(schema), sql)
+
+
+def channel_of(schema: str) -> str:
+    """The name under which stores on this schema notify each other."""
+    return f"workflow_{hashlib.sha256(schema.encode()).hexdigest()[:16]}"
+
+
+def told(of: str) -> str:
+    """A CTE that notifies, once for each workflow of the queued runs of another. Only who reads it makes it happen.
+
+    Postgres takes no more than 8,000 bytes with a notice: a workflow whose id is that long is told of without its name.
+    """
+    return f"""told AS (
+    SELECT pg_notify(:channel, d.workflow_id)::text AS done FROM (
+        SELECT DISTINCT CASE WHEN octet_length(q.workflow_id) < 4000 THEN q.workflow_id ELSE '' END AS workflow_id
+        FROM {of} q WHERE q.status = 'queued'
+    ) d
+)"""
+
+
+TELL = "(SELECT count(told.done) FROM told)"
+
+
+def columns_of(alias: str) -> str:
+    return ", ".join(f"{alias}.{name}" for name in RUN_COLUMNS)
+
+
+def names(columns: Columns) -> str:
+    return ", ".join(name for name, _ in columns)
+
+
+def arrays(columns: Columns, first: int) -> str:
+    return ", ".join(f"${number}::{type_}[]" for number, (_, type_) in enumerate(columns, first))
+
+
+def scalars(columns: Columns, first: int) -> str:
+    return ", ".join(f"${number}::{type_} AS {name}" for number, (name, type_) in enumerate(columns, first))
+
+
+def asked(columns: Columns, *, many: bool) -> str:
+    """The parameters from $1 on as a relation."""
+    if many:
+        return f"SELECT * FROM unnest({arrays(columns, 1)}) WITH ORDINALITY AS a({names(columns)}, n)"
+    return f"SELECT {scalars(columns, 1)}, 1::bigint AS n"
+
+
+# -- Parts of several statements. Each belongs to a relation `of` with a run_id, gives exactly one row, and has its
+# -- condition inside, where a false one costs nothing: beside the join it would be evaluated after all rows were read.
+
+
+def log_of(of: str, condition: str = "true") -> str:
+    """The whole log, as two arrays."""
+    return f"""LATERAL (
+    SELECT array_agg(l.event ORDER BY l.idx) AS events, array_agg(l.payload ORDER BY l.idx) AS payloads
+    FROM :"schema".workflow_log l WHERE l.run_id = {of}.run_id AND {condition}
+)"""
+
+
+def mail_of(of: str, condition: str = "true") -> str:
+    """The unconsumed mail, as six arrays."""
+    arrays = ", ".join(f"array_agg(l.{c} ORDER BY l.seq) AS {c}s" for c in MAIL)
+    return f"""LATERAL (
+    SELECT {arrays}
+    FROM :"schema".workflow_mail l WHERE l.run_id = {of}.run_id AND l.payload IS NOT NULL AND {condition}
+)"""
+
+
+MAIL = ("seq", "kind", "id", "name", "payload", "sent_at")
+MAIL_ARRAYS = ", ".join(f"news.{column}s" for column in MAIL)
