@@ -54,6 +54,15 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One entry of a run's log: the event's JSON without its payload, and the payload's text."""
+
+    index: int
+    event: str
+    payload: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
     """A run to create. `input` is JSON text. It is due at `due_at` unless it is created under a lease."""
 
@@ -62,6 +71,21 @@ class NewRun:
     workflow_version: str | None
     input: str
     due_at: datetime
+    queue: str | None = None
+    """The queue it is in; None: the workflow's own, which is named like the workflow."""
+    key: str | None = None
+    """What limits per key go by."""
+    priority: int = 0
+    """The higher ones of a queue are claimed first."""
+    expires_at: datetime | None = None
+    """When the run is asked to cancel, if it has not ended by then."""
+    schedule_id: str | None = None
+    """The schedule, of the same workflow, whose tick it is."""
+    log: tuple[LogRecord, ...] = ()
+    """What it begins with, where it goes on from a point of another run; `state` belongs to that."""
+    state: str | None = None
+    replace_unstarted: bool = False
+    """A run of this id that is queued and was never claimed gets this `input` and `due_at`, and is not created anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +140,20 @@ class RunRecord:
     """How many mails were ever delivered; the last one's `seq`."""
     recoveries: int = 0
     """How often in a row it was claimed from an owner whose lease had run out."""
+    queue: str | None = None
+    key: str | None = None
+    priority: int = 0
+    expires_at: datetime | None = None
+    schedule_id: str | None = None
+
+    @property
+    def queue_name(self) -> str:
+        """The queue it is in, by name."""
+        return self.workflow_id if self.queue is None else self.queue
 
     @property
     def ended(self) -> bool:
         return self.status in ENDED
-
-
-@dataclass(frozen=True, slots=True)
-class LogRecord:
-    """One entry of a run's log: the event's JSON without its payload, and the payload's text."""
-
-    index: int
-    event: str
-    payload: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,11 @@ class RunStore(ABC):
         Created under a lease, the run is `running` with fence 1, started `now`, due at the lease's end, and `claimed`
         is given (`claimed_from` is `queued`). Without a lease it is `queued`, due at `new.due_at`. Where a run of
         this id exists, nothing is written, `created` is False and `run` is its row: it is never claimed, whatever its
-        workflow or input. Repeating it after an unknown end is safe, but a run created under the lost answer's lease
-        is only taken up when that lease ends.
+        workflow or input. Except with `new.replace_unstarted`, where that run is of the same workflow, `queued` and
+        was never claimed (fence 0): it gets the new `input` and `due_at`. Repeating it after an unknown end is safe,
+        but a run created under the lost answer's lease is only taken up when that lease ends.
+
+        The records of `new.log` are its log from index 0 on, and `new.state` its state.
         """
 
     @abstractmethod

@@ -12,10 +12,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from workflow.core.records import ClaimedRun, Lease, RunRecord, RunStatus
+from workflow.core.errors import StoreError
+from workflow.core.records import ClaimedRun, Lease, LogRecord, NewMail, RunRecord, RunStatus
 from workflow.core.store import RunStore
 
-__all__ = ["Capabilities", "ClaimLimits", "ExecutionStore", "HeldLease", "Renewal", "RunFilter"]
+from .queues import Queue
+from .schedules.records import ScheduleCommit, ScheduleKey, ScheduleRecord, TickRecord
+
+__all__ = ["TICKS_KEPT", "Capabilities", "ClaimLimits", "ExecutionStore", "HeldLease", "Renewal", "RunFilter"]
+
+TICKS_KEPT = 1000
+"""How many of its last revisions a schedule's history goes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,10 @@ class Capabilities:
     renews_from_any_loop: bool = False
     """`renew` may be awaited on another event loop, in another thread, than everything else: so that a step which
     blocks the main loop can't starve the leases."""
+    queues: bool = False
+    """Does `claim_queue`."""
+    schedules: bool = False
+    """Does `commit_schedule`, `read_schedules` and `list_ticks`."""
     max_payload: int = 16 * 1024 * 1024
     """The largest payload in bytes of UTF-8. Engine and runtime refuse larger ones before anything is written."""
 
@@ -88,11 +99,18 @@ class ExecutionStore(RunStore):
 
     @abstractmethod
     async def claim_due(
-        self, workflow_ids: Collection[str], lease: Lease, *, limits: ClaimLimits, now: datetime
+        self,
+        workflow_ids: Collection[str],
+        lease: Lease,
+        *,
+        limits: ClaimLimits,
+        now: datetime,
+        without: Collection[str] = (),
     ) -> Sequence[ClaimedRun]:
         """Claim runs of these workflows with `due_at <= now`, as `claim_run` does, the longest due first.
 
-        Of each kind at most its limit (0: none of it). Runs that another claim is taking at this moment are passed
+        Of each kind at most its limit (0: none of it). Runs of the queues `without` are left to `claim_queue`: a
+        run's queue is the one it was created in, or else the workflow's own, named like the workflow. Runs that another claim is taking at this moment are passed
         over, not waited for; no run is ever claimed twice for one due time. All claimed runs come back, with log and
         mail, in one round trip. A claim whose answer is lost is found again when its lease runs out.
         """
@@ -107,8 +125,11 @@ class ExecutionStore(RunStore):
         """
 
     @abstractmethod
-    async def next_due(self, workflow_ids: Collection[str]) -> datetime | None:
-        """The earliest `due_at` among runs of these workflows that have not ended; None where none has one."""
+    async def next_due(self, workflow_ids: Collection[str], *, without: Collection[str] = ()) -> datetime | None:
+        """The earliest `due_at` among runs of these workflows that have not ended; None where none has one.
+
+        Runs of the queues `without` are left out.
+        """
 
     @abstractmethod
     async def list_runs(self, query: RunFilter) -> Sequence[RunRecord]:
@@ -121,6 +142,85 @@ class ExecutionStore(RunStore):
         Returns how many. Runs that have not ended are never touched. Atomic per call; repeat it until it returns less
         than `limit`.
         """
+
+    # Queues (capabilities.queues)
+
+    async def claim_queue(
+        self,
+        queue: Queue,
+        workflow_ids: Collection[str],
+        lease: Lease,
+        *,
+        limits: ClaimLimits,
+        now: datetime,
+        by_age: bool = False,
+        run_id: str | None = None,
+    ) -> Sequence[ClaimedRun]:
+        """Claim runs of one queue, as `claim_due` does, within the limits of the queue. With `run_id`: only that run.
+
+        The limits hold over all claims of all processes that claim the queue with this operation, however many do so
+        at once: the count and the claim are atomic.
+
+        - `running` runs whose lease has run out are claimed as they are: they hold their slots already.
+        - A `queued` or `paused` run that is due needs a free slot of the queue (`concurrency`) and, if it has a key, of
+          its key (`concurrency_per_key`). Taken are the slots of all runs of the queue that are `running`; with
+          `holds="started"` those of all that were ever claimed and have not ended, and such a run needs no other slot.
+        - A run that was never claimed also needs room in the rate limits: those of the queue's runs (of its key) with
+          `started_at > now - period` are counted.
+
+        Among those that are due the higher `priority` goes first, then the earlier `due_at`, then `run_id`; with
+        `by_age` the priority doesn't count. A run whose key has no room is passed over: it holds nobody up.
+        """
+        raise StoreError(f"{type(self).__name__} can't do queues with limits (capabilities.queues).")
+
+    # Schedules (capabilities.schedules)
+
+    async def read_schedules(self, keys: Collection[ScheduleKey] | None = None) -> Sequence[ScheduleRecord]:
+        """These schedules, as far as there are any; None: all. By workflow id and schedule id, in one round trip.
+
+        Each with the runs that it has and that have not ended: row and runs are of one moment.
+        """
+        raise StoreError(f"{type(self).__name__} can't do schedules (capabilities.schedules).")
+
+    async def commit_schedule(self, commit: ScheduleCommit) -> bool:
+        """Move a schedule, and start and stop runs with it. All or nothing: False, and nothing, unless the revision is
+        the expected one.
+
+        - The row gets `due_at`, `paused`, `data` and the next revision.
+        - `starts` are created as by `create_run` without a lease; each says the schedule by its `schedule_id`.
+        - `cancel_mail` is delivered to each run of `cancel` as by `deliver` without a lease.
+        - Each run of `terminate` that has not ended becomes `cancelled`, `completed_at = now`, without owner, due time
+          and waits; its log gets `termination` as its last record, and its owner's commits are refused from then on.
+        - `ticks` are added to the history. Records of revisions older than the last `TICKS_KEPT` are deleted.
+
+        Of several concurrent commits of one revision exactly one succeeds; the runs that a schedule has can only become
+        fewer between `read_schedules` and a commit that succeeds (except for runs that a person retries). After an
+        unknown end, read the schedule: its revision tells.
+        """
+        raise StoreError(f"{type(self).__name__} can't do schedules (capabilities.schedules).")
+
+    async def list_ticks(
+        self, key: ScheduleKey, *, limit: int = 50, before: tuple[int, int] | None = None
+    ) -> Sequence[tuple[tuple[int, int], TickRecord]]:
+        """The history of a schedule, the latest first, at most `limit`, each with its place: (revision, number in the
+        commit). `before` continues after that place.
+        """
+        raise StoreError(f"{type(self).__name__} can't do schedules (capabilities.schedules).")
+
+    # Operating
+
+    async def reopen(
+        self, run_id: str, *, expected_index: int, record: LogRecord, mail: Sequence[NewMail], now: datetime
+    ) -> RunRecord | None:
+        """Let a run that ended `errored` or `cancelled` go on: it is `queued`, due `now`, with `record` as the next of
+        its log and this `mail` in its inbox.
+
+        Only if the run has ended so and its log has `expected_index` records, otherwise None and nothing is written.
+        `completed_at`, `error` and `waits` go, `recoveries` is 0, the fence stays. Mail of a `(kind, id)` that the run
+        has had is delivered again: unconsumed, with a new `seq`. A cancel request that was consumed is forgotten, so
+        that the run can be cancelled anew. Repeating it after an unknown end answers None if it had happened.
+        """
+        raise StoreError(f"{type(self).__name__} can't reopen runs.")
 
     @abstractmethod
     async def migrate(self) -> None:
