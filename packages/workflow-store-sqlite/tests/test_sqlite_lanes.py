@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from workflow.core.errors import LeaseLostError, LogConflictError, PayloadError, StoreError
+from workflow.core.errors import LeaseLostError, LogConflictError, PayloadError, StoreUnavailableError
 from workflow.core.records import Commit, Committed, Lease, LogRecord, NewRun
 from workflow.runtime.contract import HeldLease
 from workflow.store.sqlite import SqlExecutionStore, SQLiteStore
@@ -195,13 +195,13 @@ def test_reads_do_not_wait_for_writers(tmp_path: Path) -> None:
 
 
 def test_patience_ends_with_a_clear_error(tmp_path: Path) -> None:
-    """A lock that outlasts the busy timeout is a StoreError that says so, and the store works again afterwards."""
+    """A lock that outlasts the busy timeout is an error that says so, and the store works again afterwards."""
     path = tmp_path / "w.db"
 
     async def main() -> None:
         store = SQLiteStore(path, busy_timeout=0.02)
         await create(store, "a")
-        with locked(path), pytest.raises(StoreError, match="stayed locked by another process") as caught:
+        with locked(path), pytest.raises(StoreUnavailableError, match="stayed locked by another process") as caught:
             await store.commit(step("a"))
         assert "database is locked" in str(caught.value.__cause__)
         await store.commit(step("a"))

@@ -27,6 +27,7 @@ from .errors import (
     StepResultError,
     StepTimeoutError,
     StoreError,
+    StoreUnavailableError,
     WorkflowError,
     WorkflowVersionError,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "StepResultError",
     "StepTimeoutError",
     "StoreError",
+    "StoreUnavailableError",
     "SystemClock",
     "Workflow",
     "WorkflowError",

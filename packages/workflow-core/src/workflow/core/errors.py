@@ -26,6 +26,7 @@ __all__ = [
     "StepResultError",
     "StepTimeoutError",
     "StoreError",
+    "StoreUnavailableError",
     "WorkflowError",
     "WorkflowVersionError",
 ]
@@ -101,6 +102,16 @@ class StoreError(WorkflowError):
     """The store can't be used as it is: missing, foreign, newer or damaged schema, or it is closed."""
 
     code = "store"
+
+
+class StoreUnavailableError(StoreError, ConnectionError):
+    """The store could not be reached, or was busy, for longer than it tries; a little later it may answer again.
+
+    Unless the message says that nothing was written, what was asked for may have happened: each operation's docstring
+    says what its repetition does then.
+    """
+
+    code = "store_unavailable"
 
 
 class PoisonedRunError(WorkflowError):

@@ -6,20 +6,18 @@ told apart by what their messages say.
 
 from __future__ import annotations
 
-from workflow.core.errors import PayloadError, StoreError, WorkflowError
+from workflow.core.errors import PayloadError, StoreError, StoreUnavailableError, WorkflowError
 
 __all__ = ["D1UnavailableError", "d1_error"]
 
 
-class D1UnavailableError(StoreError, ConnectionError):
+class D1UnavailableError(StoreUnavailableError):
     """D1 could not answer, and probably can a little later.
 
     `maybe_written` is False where it is certain that nothing was written. Otherwise the operation may have happened, as
     after any lost connection: each operation's docstring says what its repetition does then. `retry_after` is how many
     seconds to wait, where the answer said so.
     """
-
-    code = "store_unavailable"
 
     def __init__(self, message: str, *, maybe_written: bool, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast
 
-from workflow.core.errors import InvalidArgumentError, StoreError, WorkflowError
+from workflow.core.errors import InvalidArgumentError, StoreError, StoreUnavailableError, WorkflowError
 
 from .rows import Row
 
@@ -24,12 +24,6 @@ __all__ = [
     "adapt",
     "translated",
 ]
-
-
-class StoreUnavailableError(StoreError, ConnectionError):
-    """The database can't be reached for longer than the store tries. What was asked for may have happened."""
-
-    code = "store_unavailable"
 
 
 class LostConnectionError(Exception):

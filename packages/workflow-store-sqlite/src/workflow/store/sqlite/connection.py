@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from workflow.core.errors import PayloadError, StoreError, WorkflowError
+from workflow.core.errors import PayloadError, StoreError, StoreUnavailableError, WorkflowError
 
 __all__ = ["MEMORY", "Database", "Synchronous", "is_busy", "is_unusable", "sqlite_error"]
 
@@ -108,7 +108,8 @@ def sqlite_error(error: Exception, database: Database) -> WorkflowError:
     elif isinstance(error, OverflowError) or _code(error) == _TOOBIG:
         ours = PayloadError(f"A value is too large for SQLite: {error}. Nothing was written.")
     else:
-        ours = StoreError(f"{database.where} {_explanation(error, database)}")
+        kind = StoreUnavailableError if is_busy(error) else StoreError
+        ours = kind(f"{database.where} {_explanation(error, database)}")
     ours.__cause__ = error
     return ours
 

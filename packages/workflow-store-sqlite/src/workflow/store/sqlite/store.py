@@ -56,8 +56,8 @@ class SQLiteStore(SqlExecutionStore):
 
     `synchronous` is SQLite's: with "FULL" (default) what was answered survives a power cut. "NORMAL" is faster and
     survives the death of the process; a power cut may take the last moments back. `busy_timeout` is how many seconds an
-    operation waits for other processes before it raises `StoreError`. `group_size` is how many operations may share one
-    transaction.
+    operation waits for other processes before it raises `StoreUnavailableError`. `group_size` is how many operations
+    may share one transaction.
 
     `":memory:"` is a database that ends with the store: for tests, in one process.
 
