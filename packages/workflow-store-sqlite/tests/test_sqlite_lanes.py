@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from workflow.core.errors import LeaseLostError, LogConflictError, PayloadError, StoreUnavailableError
+from workflow.core.errors import LeaseLostError, LogConflictError, PayloadError, StoreError, StoreUnavailableError
 from workflow.core.records import Commit, Committed, Lease, LogRecord, NewRun
 from workflow.runtime.contract import HeldLease
 from workflow.store.sqlite import SqlExecutionStore, SQLiteStore
