@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -33,13 +35,18 @@ async def echo(ctx: Context[Any]) -> Any:
 
 
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """boto3, whose calls go to moto."""
-    boto3 = pytest.importorskip("boto3")
-    moto = pytest.importorskip("moto")
+def aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("boto3")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+
+
+@pytest.fixture
+def aws(aws_credentials: None) -> Iterator[Any]:
+    """boto3, whose calls go to moto."""
+    boto3 = pytest.importorskip("boto3")
+    moto = pytest.importorskip("moto")
     with moto.mock_aws():
         yield boto3
 
@@ -109,6 +116,28 @@ def test_a_waker_that_fails_hurts_no_run(aws: Any, caplog: pytest.LogCaptureFixt
     runtime = WorkflowRuntime(MemoryStore(), [nap], publish=waker)
     assert asyncio.run(runtime.start_run("nap")).kind == "paused"
     assert schedules(aws) == [] and "the periodic sweep does it, later" in caplog.text
+
+
+def test_a_network_without_a_way_to_aws_holds_no_run_up(
+    aws_credentials: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """In a VPC without an endpoint nobody answers: the waker gives up in time, and asks no more for a while."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SCHEDULER", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        waker = EventBridgeWaker(target_arn=FUNCTION, role_arn=ROLE, timeout=0.5)
+        asked: list[float] = []
+        runtime = WorkflowRuntime(MemoryStore(), [nap], publish=waker)
+
+        async def work() -> None:
+            for _ in range(3):
+                started = time.monotonic()
+                assert (await runtime.start_run("nap")).kind == "paused"
+                asked.append(time.monotonic() - started)
+
+        with asyncio.Runner() as runner:
+            runner.run(work())
+            assert asked[0] < 5 and max(asked[1:]) < 0.5 <= asked[0]
+            assert "no answer within 0.5 s" in caplog.text
 
 
 def test_a_waker_hands_events_on(aws: Any):
@@ -219,8 +248,14 @@ def test_what_sqs_could_not_take_is_refused_before(aws: Any):
         asyncio.run(dispatcher.start_run("echo", input="é" * 140_000))
     with pytest.raises(PayloadError):
         asyncio.run(dispatcher.deliver_signal(run_id="r", signal_id="s", name="n", payload={1: object()}))
-    with pytest.raises(InvalidArgumentError):
-        asyncio.run(dispatcher.start_run("echo", run_id="a\nb"))
+    for send in (
+        lambda: dispatcher.start_run("echo", run_id="a\nb"),
+        lambda: dispatcher.deliver_signal(run_id="r", signal_id="", name="n"),
+        lambda: dispatcher.deliver_approval(run_id="r", approval_id="", approved=True),
+        lambda: dispatcher.cancel_run(""),
+    ):
+        with pytest.raises(InvalidArgumentError):
+            asyncio.run(send())
     with pytest.raises(InvalidArgumentError, match="queue_url"):
         SQSDispatcher("")
 

@@ -59,8 +59,14 @@ class SQSDispatcher:
 
     async def deliver_signal(self, *, run_id: str, signal_id: str, name: str, payload: Any = None) -> None:
         """Have a signal delivered."""
-        plain = _plain(payload, f"The payload of signal {name!r}")
-        await self._send(SignalMessage(run_id=run_id, signal_id=signal_id, name=name, payload=plain))
+        await self._send(
+            SignalMessage(
+                run_id=identifier(run_id, "run_id"),
+                signal_id=identifier(signal_id, "signal_id"),
+                name=identifier(name, "name"),
+                payload=_plain(payload, f"The payload of signal {name!r}"),
+            )
+        )
 
     async def deliver_approval(
         self,
@@ -73,12 +79,18 @@ class SQSDispatcher:
     ) -> None:
         """Have a decision delivered."""
         await self._send(
-            ApproveMessage(run_id=run_id, approval_id=approval_id, approved=approved, feedback=feedback, meta=meta)
+            ApproveMessage(
+                run_id=identifier(run_id, "run_id"),
+                approval_id=identifier(approval_id, "approval_id"),
+                approved=approved,
+                feedback=feedback,
+                meta=meta,
+            )
         )
 
     async def cancel_run(self, run_id: str, *, reason: str | None = None) -> None:
         """Have a run asked to cancel."""
-        await self._send(CancelMessage(run_id=run_id, reason=reason))
+        await self._send(CancelMessage(run_id=identifier(run_id, "run_id"), reason=reason))
 
     async def _send(self, message: Message, wait: float = 0.0) -> None:
         body = message.model_dump_json()

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
-import logging
-from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from workflow.core import InvalidArgumentError
-from workflow.core.arguments import Duration, seconds
-from workflow.core.events import ApprovalRequested, Event, SignalAwaited, StepRetrying, TimerStarted
+from workflow.core.arguments import Duration
+from workflow.core.events import Event
+from workflow.runtime.waking import Waker
 
 from .clients import make_client
 
-__all__ = ["EventBridgeWaker", "due_time"]
-
-logger = logging.getLogger("workflow.aws_lambda")
-
-_REMEMBERED = 1000
+__all__ = ["EventBridgeWaker"]
 
 
-class EventBridgeWaker:
+class EventBridgeWaker(Waker):
     """Give it to the runtime as `publish`: when a run starts to wait for a time, it makes a schedule for that time.
 
         waker = EventBridgeWaker(target_arn=..., role_arn=...)
@@ -34,7 +29,8 @@ class EventBridgeWaker:
     sweep finds all that is due, only later.
 
     - `group`: the schedule group, which must exist. `client`: boto3's for "scheduler".
-    - `min_delay`: what is due sooner is left to the periodic sweep. EventBridge is exact to the minute.
+    - `min_delay`: what is due sooner (seconds) is left to the periodic sweep. EventBridge is exact to the minute.
+    - `timeout`: how many seconds a run waits for EventBridge; after a failure, nothing is asked for `pause` seconds.
     - `forward`: a publisher that gets every event as well.
     """
 
@@ -46,51 +42,25 @@ class EventBridgeWaker:
         group: str = "default",
         prefix: str = "workflow",
         min_delay: Duration = 30.0,
+        timeout: Duration = 5.0,
+        pause: Duration = 60.0,
         client: Any = None,
-        forward: Any = None,
+        forward: Callable[[Event], Any] | None = None,
     ) -> None:
+        super().__init__(min_delay=min_delay, timeout=timeout, pause=pause, forward=forward)
         for name, value in (("target_arn", target_arn), ("role_arn", role_arn), ("group", group)):
             if not value:
                 raise InvalidArgumentError(f"{name} is empty: is its environment variable set?")
         self._target = {"Arn": target_arn, "RoleArn": role_arn, "RetryPolicy": {"MaximumRetryAttempts": 2}}
         self._group = group
         self._prefix = prefix[:20]
-        self._min_delay = seconds(min_delay, "min_delay")
         self._client: Any = client
-        self._forward = forward
-        self._made: OrderedDict[str, None] = OrderedDict()
 
-    async def __call__(self, event: Event) -> None:
-        """Take an event of the runtime."""
-        due = due_time(event)
-        if due is not None:
-            await self.wake_at(due)
-        if self._forward is not None:
-            result = self._forward(event)
-            if asyncio.iscoroutine(result):
-                await result
-
-    async def wake_at(self, due: datetime) -> bool:
-        """Have the function invoked at that time: whether a schedule is there for it. Never raises."""
-        due = _up_to_second(due)
-        if (due - datetime.now(UTC)).total_seconds() < self._min_delay:
-            return False
-        name = self._name(due)
-        if name in self._made:
-            return True
-        try:
-            await asyncio.to_thread(self._create, name, due)
-        except Exception:
-            logger.warning("No schedule could be made for %s; the periodic sweep does it, later", due, exc_info=True)
-            return False
-        self._remember(name)
-        return True
-
-    def _create(self, name: str, due: datetime) -> None:
+    def create(self, due: datetime) -> None:
         client = self._scheduler()
         try:
             client.create_schedule(
-                Name=name,
+                Name=self._name(due),
                 GroupName=self._group,
                 ScheduleExpression=f"at({due:%Y-%m-%dT%H:%M:%S})",
                 ScheduleExpressionTimezone="UTC",
@@ -106,27 +76,8 @@ class EventBridgeWaker:
         digest = hashlib.sha256(f"{self._target['Arn']}|{due.isoformat()}".encode()).hexdigest()[:16]
         return f"{self._prefix}-{due:%Y%m%dT%H%M%SZ}-{digest}"
 
-    def _remember(self, name: str) -> None:
-        self._made[name] = None
-        if len(self._made) > _REMEMBERED:
-            self._made.popitem(last=False)
-
     def _scheduler(self) -> Any:
         if self._client is None:
-            self._client = make_client("scheduler")
+            # A function in a VPC without a way to EventBridge gets no answer at all: don't wait for it for minutes.
+            self._client = make_client("scheduler", connect_timeout=2, read_timeout=3, attempts=2)
         return self._client
-
-
-def due_time(event: Event) -> datetime | None:
-    """When a run has to be looked at because of this event; None for most."""
-    if isinstance(event, TimerStarted):
-        return event.due_at
-    if isinstance(event, (SignalAwaited, ApprovalRequested)):
-        return event.until
-    return event.retry_at if isinstance(event, StepRetrying) else None
-
-
-def _up_to_second(due: datetime) -> datetime:
-    """Schedules have no fractions, and to wake before the time would be in vain."""
-    due = due.astimezone(UTC)
-    return due.replace(microsecond=0) + timedelta(seconds=1 if due.microsecond else 0)
