@@ -56,6 +56,11 @@ class StoredRun:
     owner: str | None = None
     mail_count: int = 0
     recoveries: int = 0
+    queue: str | None = None
+    key: str | None = None
+    priority: int = 0
+    expires_at: datetime | None = None
+    schedule_id: str | None = None
     log: list[LogRecord] = field(default_factory=list[LogRecord])
     inbox: dict[int, Mail] = field(default_factory=dict[int, Mail])
     """What is not consumed, by `seq`, in order."""
@@ -83,7 +88,20 @@ class StoredRun:
             len(self.log),
             self.mail_count,
             self.recoveries,
+            self.queue,
+            self.key,
+            self.priority,
+            self.expires_at,
+            self.schedule_id,
         )
+
+    @property
+    def queue_name(self) -> str:
+        return self.workflow_id if self.queue is None else self.queue
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
 
     def is_due(self, now: datetime) -> bool:
         return self.due_at is not None and self.due_at <= now
@@ -121,10 +139,10 @@ class InMemoryRunStore(RunStore):
     async def create_run(self, new: NewRun, *, lease: Lease | None, now: datetime) -> CreatedRun:
         existing = self._runs.get(new.run_id)
         if existing is not None:
+            if new.replace_unstarted:
+                self._replace(existing, new, now)
             return CreatedRun(existing.record(), created=False)
-        run = StoredRun(new.run_id, new.workflow_id, new.workflow_version, new.input, now, now, new.due_at)
-        self._runs[new.run_id] = run
-        self._added(run)
+        run = self._add(new, now)
         if lease is None:
             self._moved(run)
             return CreatedRun(run.record(), created=True)
@@ -174,6 +192,20 @@ class InMemoryRunStore(RunStore):
         start = max(after + 1, 0)
         return tuple(run.log[start:] if limit is None else run.log[start : start + limit])
 
+    def _add(self, new: NewRun, now: datetime) -> StoredRun:
+        run = StoredRun(new.run_id, new.workflow_id, new.workflow_version, new.input, now, now, new.due_at)
+        run.queue, run.key, run.priority = new.queue, new.key, new.priority
+        run.expires_at, run.schedule_id, run.state = new.expires_at, new.schedule_id, new.state
+        run.log.extend(new.log)
+        self._runs[new.run_id] = run
+        self._added(run)
+        return run
+
+    def _replace(self, run: StoredRun, new: NewRun, now: datetime) -> None:
+        if run.workflow_id == new.workflow_id and run.status == "queued" and run.fence == 0:
+            run.input, run.due_at, run.updated_at = new.input, new.due_at, now
+            self._moved(run)
+
     def _claim(self, run: StoredRun, lease: Lease, now: datetime) -> ClaimedRun:
         claimed_from = run.status
         run.fence += 1
@@ -213,6 +245,10 @@ class InMemoryRunStore(RunStore):
             run.due_at = now
             self._moved(run)
         return awaited
+
+    def _forget(self, run_id: str) -> None:
+        """Called for each run that is deleted."""
+        del self._runs[run_id]
 
     def _added(self, run: StoredRun) -> None:
         """Called once for each new run, before `_moved`: where a store keeps an index, it goes in here."""

@@ -18,6 +18,7 @@ from .worker import WorkerReport
 
 if TYPE_CHECKING:
     from .http import WorkflowHTTP
+    from .schedules.spec import cron, every
 
 __all__ = [
     "Capabilities",
@@ -39,13 +40,22 @@ __all__ = [
     "WorkerReport",
     "WorkflowHTTP",
     "WorkflowRuntime",
+    "cron",
+    "every",
 ]
 
 
+_SCHEDULING = {"cron": ".schedules.spec", "every": ".schedules.spec"}
+
+
 def __getattr__(name: str) -> Any:
-    # Late: who only runs workflows should not wait for the models of an HTTP API.
+    # Late: who only runs workflows should not wait for the models of an HTTP API, nor for schedules.
     if name == "WorkflowHTTP":
         from .http import WorkflowHTTP
 
         return WorkflowHTTP
+    if name in _SCHEDULING:
+        import importlib
+
+        return getattr(importlib.import_module(_SCHEDULING[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,6 +28,8 @@ from workflow.core.records import (
 )
 
 from .contract import ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
+from .queues import Queue
+from .schedules.records import ScheduleCommit, ScheduleKey, ScheduleRecord, TickRecord
 
 __all__ = ["Codec", "CodecStore"]
 
@@ -64,8 +66,7 @@ class CodecStore(ExecutionStore):
         vars(self)["capabilities"] = inner.capabilities
 
     async def create_run(self, new: NewRun, *, lease: Lease | None, now: datetime) -> CreatedRun:
-        what = f"The input of run {new.run_id!r}, encoded,"
-        created = await self.inner.create_run(replace(new, input=self._fitting(new.input, what)), lease=lease, now=now)
+        created = await self.inner.create_run(self._encoded_run(new), lease=lease, now=now)
         claimed = await self._claimed(created.claimed, now)
         return replace(created, run=self._shown(created.run), claimed=claimed)
 
@@ -75,7 +76,7 @@ class CodecStore(ExecutionStore):
     async def commit(self, commit: Commit) -> Committed:
         encoded = replace(
             commit,
-            records=tuple(replace(record, payload=self._encoded(record.payload)) for record in commit.records),
+            records=tuple(self._encoded_record(record) for record in commit.records),
             state=self._encoded(commit.state),
             transition=self._transition(commit.transition),
         )
@@ -101,16 +102,73 @@ class CodecStore(ExecutionStore):
         return self._log(run_id, await self.inner.read_log(run_id, after=after, limit=limit))
 
     async def claim_due(
-        self, workflow_ids: Collection[str], lease: Lease, *, limits: ClaimLimits, now: datetime
+        self,
+        workflow_ids: Collection[str],
+        lease: Lease,
+        *,
+        limits: ClaimLimits,
+        now: datetime,
+        without: Collection[str] = (),
     ) -> Sequence[ClaimedRun]:
-        claimed = await self.inner.claim_due(workflow_ids, lease, limits=limits, now=now)
-        return [decoded for run in claimed if (decoded := await self._claimed(run, now)) is not None]
+        claimed = await self.inner.claim_due(workflow_ids, lease, limits=limits, now=now, without=without)
+        return await self._all_claimed(claimed, now)
+
+    async def claim_queue(
+        self,
+        queue: Queue,
+        workflow_ids: Collection[str],
+        lease: Lease,
+        *,
+        limits: ClaimLimits,
+        now: datetime,
+        by_age: bool = False,
+        run_id: str | None = None,
+    ) -> Sequence[ClaimedRun]:
+        claimed = await self.inner.claim_queue(
+            queue, workflow_ids, lease, limits=limits, now=now, by_age=by_age, run_id=run_id
+        )
+        return await self._all_claimed(claimed, now)
+
+    async def read_schedules(self, keys: Collection[ScheduleKey] | None = None) -> Sequence[ScheduleRecord]:
+        return await self.inner.read_schedules(keys)
+
+    async def commit_schedule(self, commit: ScheduleCommit) -> bool:
+        starts = tuple(self._encoded_run(new) for new in commit.starts)
+        mail = commit.cancel_mail and replace(
+            commit.cancel_mail, payload=self._codec.encode(commit.cancel_mail.payload)
+        )
+        return await self.inner.commit_schedule(replace(commit, starts=starts, cancel_mail=mail))
+
+    async def list_ticks(
+        self, key: ScheduleKey, *, limit: int = 50, before: tuple[int, int] | None = None
+    ) -> Sequence[tuple[tuple[int, int], TickRecord]]:
+        return await self.inner.list_ticks(key, limit=limit, before=before)
+
+    async def reopen(
+        self,
+        run_id: str,
+        *,
+        expected_index: int,
+        record: LogRecord,
+        mail: Sequence[NewMail],
+        expires_at: datetime | None,
+        now: datetime,
+    ) -> RunRecord | None:
+        run = await self.inner.reopen(
+            run_id,
+            expected_index=expected_index,
+            record=self._encoded_record(record),
+            mail=[replace(item, payload=self._codec.encode(item.payload)) for item in mail],
+            expires_at=expires_at,
+            now=now,
+        )
+        return None if run is None else self._shown(run)
 
     async def renew(self, held: Collection[HeldLease], *, until: datetime, now: datetime) -> Sequence[Renewal]:
         return await self.inner.renew(held, until=until, now=now)
 
-    async def next_due(self, workflow_ids: Collection[str]) -> datetime | None:
-        return await self.inner.next_due(workflow_ids)
+    async def next_due(self, workflow_ids: Collection[str], *, without: Collection[str] = ()) -> datetime | None:
+        return await self.inner.next_due(workflow_ids, without=without)
 
     async def wait_for_work(self, workflow_ids: Collection[str]) -> None:
         await self.inner.wait_for_work(workflow_ids)
@@ -137,6 +195,17 @@ class CodecStore(ExecutionStore):
 
     def _encoded(self, text: str | None) -> str | None:
         return None if text is None else self._codec.encode(text)
+
+    def _encoded_run(self, new: NewRun) -> NewRun:
+        return replace(
+            new,
+            input=self._fitting(new.input, f"The input of run {new.run_id!r}, encoded,"),
+            log=tuple(self._encoded_record(record) for record in new.log),
+            state=self._encoded(new.state),
+        )
+
+    def _encoded_record(self, record: LogRecord) -> LogRecord:
+        return replace(record, payload=self._encoded(record.payload))
 
     def _fitting(self, text: str, what: str) -> str:
         encoded = self._codec.encode(text)
@@ -206,6 +275,9 @@ class CodecStore(ExecutionStore):
             logger.error("%s The run is put back, to be looked at again later.", error)
             await self._put_back(claimed.run, now)
             return None
+
+    async def _all_claimed(self, claimed: Sequence[ClaimedRun], now: datetime) -> Sequence[ClaimedRun]:
+        return [decoded for run in claimed if (decoded := await self._claimed(run, now)) is not None]
 
     async def _put_back(self, run: RunRecord, now: datetime) -> None:
         until = now + _LATER

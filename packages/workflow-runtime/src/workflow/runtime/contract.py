@@ -109,10 +109,11 @@ class ExecutionStore(RunStore):
     ) -> Sequence[ClaimedRun]:
         """Claim runs of these workflows with `due_at <= now`, as `claim_run` does, the longest due first.
 
-        Of each kind at most its limit (0: none of it). Runs of the queues `without` are left to `claim_queue`: a
-        run's queue is the one it was created in, or else the workflow's own, named like the workflow. Runs that another claim is taking at this moment are passed
-        over, not waited for; no run is ever claimed twice for one due time. All claimed runs come back, with log and
-        mail, in one round trip. A claim whose answer is lost is found again when its lease runs out.
+        Of each kind at most its limit (0: none of it). Runs of the queues `without` are left to `claim_queue`: a run's
+        queue is the one it was created in, or else the workflow's own, named like the workflow. Runs that another claim
+        is taking at this moment are passed over, not waited for; no run is ever claimed twice for one due time. All
+        claimed runs come back, with log and mail, in one round trip. A claim whose answer is lost is found again when
+        its lease runs out.
         """
 
     @abstractmethod
@@ -210,15 +211,23 @@ class ExecutionStore(RunStore):
     # Operating
 
     async def reopen(
-        self, run_id: str, *, expected_index: int, record: LogRecord, mail: Sequence[NewMail], now: datetime
+        self,
+        run_id: str,
+        *,
+        expected_index: int,
+        record: LogRecord,
+        mail: Sequence[NewMail],
+        expires_at: datetime | None,
+        now: datetime,
     ) -> RunRecord | None:
         """Let a run that ended `errored` or `cancelled` go on: it is `queued`, due `now`, with `record` as the next of
         its log and this `mail` in its inbox.
 
         Only if the run has ended so and its log has `expected_index` records, otherwise None and nothing is written.
-        `completed_at`, `error` and `waits` go, `recoveries` is 0, the fence stays. Mail of a `(kind, id)` that the run
-        has had is delivered again: unconsumed, with a new `seq`. A cancel request that was consumed is forgotten, so
-        that the run can be cancelled anew. Repeating it after an unknown end answers None if it had happened.
+        `completed_at`, `error` and `waits` go, `recoveries` is 0, `expires_at` is the given one, the fence stays. Mail
+        of a `(kind, id)` that the run has had is delivered again: unconsumed, with a new `seq`. Requests to cancel,
+        consumed or not, are forgotten, so that the run can be cancelled anew. Repeating it after an unknown end
+        answers None if it had happened.
         """
         raise StoreError(f"{type(self).__name__} can't reopen runs.")
 

@@ -1,6 +1,6 @@
 """`MemoryStore`: the whole store contract in this process's memory. For tests and demos only.
 
-Due runs are found through heaps, one for each workflow and status, whose entries are corrected when they come up
+Due runs are found through heaps, one for each workflow, queue and status, whose entries are corrected when they come up
 rather than when a run moves. A run has at most one current entry in a heap, at its due time or earlier: a lease that
 is prolonged with every commit costs a comparison each time, not a new entry.
 """
@@ -17,23 +17,30 @@ from workflow.core.memory import InMemoryRunStore, StoredRun
 from workflow.core.records import ClaimedRun, Lease, RunRecord, RunStatus
 
 from .contract import Capabilities, ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
+from .memory_queues import pick
+from .memory_schedules import MemorySchedules
+from .queues import Queue
 
 __all__ = ["MemoryStore"]
 
 _Entry = tuple[datetime, str]
 """A time and a run id."""
-_Queue = tuple[str, RunStatus]
-"""The runs of one workflow that have one status."""
+_Lane = tuple[str, str]
+"""A workflow and a queue."""
+_Due = tuple[_Lane, RunStatus]
+"""The runs of one lane that have one status."""
 
 
-class MemoryStore(InMemoryRunStore, ExecutionStore):
+class MemoryStore(MemorySchedules, InMemoryRunStore, ExecutionStore):
     """An `ExecutionStore` that forgets everything with its process. Use it on one event loop."""
 
-    capabilities = Capabilities(durable=False, shared=False, renews_from_any_loop=False)
+    capabilities = Capabilities(durable=False, shared=False, renews_from_any_loop=False, queues=True, schedules=True)
 
     def __init__(self) -> None:
         super().__init__()
-        self._due: defaultdict[_Queue, list[_Entry]] = defaultdict(list)
+        self._lanes: defaultdict[str, set[_Lane]] = defaultdict(set)
+        """The lanes of each workflow."""
+        self._due: defaultdict[_Due, list[_Entry]] = defaultdict(list)
         self._entered: dict[tuple[str, RunStatus], datetime] = {}
         """The time of each run's current entry in the queue of that status."""
         self._ended: defaultdict[str, list[_Entry]] = defaultdict(list)
@@ -41,23 +48,47 @@ class MemoryStore(InMemoryRunStore, ExecutionStore):
         self._by_creation: list[_Entry] = []
 
     async def claim_due(
-        self, workflow_ids: Collection[str], lease: Lease, *, limits: ClaimLimits, now: datetime
+        self,
+        workflow_ids: Collection[str],
+        lease: Lease,
+        *,
+        limits: ClaimLimits,
+        now: datetime,
+        without: Collection[str] = (),
     ) -> Sequence[ClaimedRun]:
         kinds: tuple[tuple[RunStatus, int], ...] = (
             ("running", limits.recovered),
             ("queued", limits.ready),
             ("paused", limits.timers),
         )
-        ids = set(workflow_ids)
-        found = [entry for status, limit in kinds for entry in self._take_due(ids, status, limit, now)]
+        lanes = self._lanes_of(workflow_ids, without)
+        found = [entry for status, limit in kinds for entry in self._take_due(lanes, status, limit, now)]
         return [self._claim(self._runs[run_id], lease, now) for _, run_id in sorted(found)]
+
+    async def claim_queue(
+        self,
+        queue: Queue,
+        workflow_ids: Collection[str],
+        lease: Lease,
+        *,
+        limits: ClaimLimits,
+        now: datetime,
+        by_age: bool = False,
+        run_id: str | None = None,
+    ) -> Sequence[ClaimedRun]:
+        runs = [run for run in self._runs.values() if run.queue_name == queue.name]
+        ids = frozenset(workflow_ids)
+        wanted = [run for run in runs if run.workflow_id in ids and run_id in (None, run.run_id)]
+        picked = pick(queue, runs, wanted, limits=limits, now=now, by_age=by_age)
+        return [self._claim(run, lease, now) for run in picked]
 
     async def renew(self, held: Collection[HeldLease], *, until: datetime, now: datetime) -> Sequence[Renewal]:
         return [renewal for lease in held if (renewal := self._renew(lease, until)) is not None]
 
-    async def next_due(self, workflow_ids: Collection[str]) -> datetime | None:
+    async def next_due(self, workflow_ids: Collection[str], *, without: Collection[str] = ()) -> datetime | None:
         statuses: tuple[RunStatus, ...] = ("running", "queued", "paused")
-        tops = (self._top((workflow_id, status)) for workflow_id in workflow_ids for status in statuses)
+        lanes = self._lanes_of(workflow_ids, without)
+        tops = (self._top((lane, status)) for lane in lanes for status in statuses)
         return min((top[0] for top in tops if top is not None), default=None)
 
     async def list_runs(self, query: RunFilter) -> Sequence[RunRecord]:
@@ -77,7 +108,9 @@ class MemoryStore(InMemoryRunStore, ExecutionStore):
         purged: set[str] = set()
         for heap in heaps:
             while heap and heap[0][0] < older_than and len(purged) < limit:
-                purged.add(heappop(heap)[1])
+                completed_at, run_id = heappop(heap)
+                if self._runs[run_id].completed_at == completed_at:  # it has not been reopened since
+                    purged.add(run_id)
         for run_id in purged:
             self._forget(run_id)
         if purged:
@@ -101,7 +134,13 @@ class MemoryStore(InMemoryRunStore, ExecutionStore):
         self._moved(run)
         return Renewal(held.run_id, held.fence, run.mail_count)
 
+    def _lanes_of(self, workflow_ids: Collection[str], without: Collection[str]) -> list[_Lane]:
+        lanes = [lane for workflow_id in set(workflow_ids) for lane in self._lanes.get(workflow_id, ())]
+        return [lane for lane in lanes if lane[1] not in without]
+
     def _added(self, run: StoredRun) -> None:
+        super()._added(run)
+        self._lanes[run.workflow_id].add((run.workflow_id, run.queue_name))
         insort(self._by_creation, (run.created_at, run.run_id))
 
     def _moved(self, run: StoredRun) -> None:
@@ -115,23 +154,23 @@ class MemoryStore(InMemoryRunStore, ExecutionStore):
 
     def _enter(self, run: StoredRun, due_at: datetime) -> None:
         self._entered[run.run_id, run.status] = due_at
-        heappush(self._due[run.workflow_id, run.status], (due_at, run.run_id))
+        heappush(self._due[(run.workflow_id, run.queue_name), run.status], (due_at, run.run_id))
 
-    def _take_due(self, workflow_ids: Collection[str], status: RunStatus, limit: int, now: datetime) -> set[_Entry]:
+    def _take_due(self, lanes: Collection[_Lane], status: RunStatus, limit: int, now: datetime) -> set[_Entry]:
         """Take at most `limit` due runs of a status out of their queues, the longest due first.
 
         A run that went to and fro between two times may have left two equal entries: it is taken once.
         """
         taken: set[_Entry] = set()
         while len(taken) < limit:
-            tops = [(top, id_) for id_ in workflow_ids if (top := self._top((id_, status))) is not None]
+            tops = [(top, lane) for lane in lanes if (top := self._top((lane, status))) is not None]
             if not tops or (first := min(tops))[0][0] > now:
                 break
             taken.add(first[0])
             self._leave((first[1], status))
         return taken
 
-    def _top(self, queue: _Queue) -> _Entry | None:
+    def _top(self, queue: _Due) -> _Entry | None:
         """The first run of a queue, after the correction of entries whose run has moved since."""
         heap = self._due.get(queue, ())
         while heap:
@@ -144,15 +183,15 @@ class MemoryStore(InMemoryRunStore, ExecutionStore):
                 self._moved(run)
         return None
 
-    def _leave(self, queue: _Queue) -> None:
+    def _leave(self, queue: _Due) -> None:
         due_at, run_id = heappop(self._due[queue])
         if self._entered.get((run_id, queue[1])) == due_at:
             del self._entered[run_id, queue[1]]
 
     def _forget(self, run_id: str) -> None:
-        del self._runs[run_id]
         for status in ("running", "queued", "paused"):
             self._entered.pop((run_id, status), None)
+        super()._forget(run_id)
 
     def _newest(self, query: RunFilter) -> int:
         """The position after the first row to look at, from the newest on."""

@@ -33,10 +33,25 @@ from workflow.core.records import (
     RunRecord,
 )
 from workflow.runtime.contract import ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
+from workflow.runtime.queues import Queue
+from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey, ScheduleRecord, TickRecord
 
 __all__ = ["WRITES", "CrashPoint", "CrashingStore", "LostConnection", "SimulatedCrash", "crash_points"]
 
-WRITES = frozenset({"create_run", "claim_run", "commit", "deliver", "claim_due", "renew", "purge"})
+WRITES = frozenset(
+    {
+        "create_run",
+        "claim_run",
+        "commit",
+        "deliver",
+        "claim_due",
+        "claim_queue",
+        "renew",
+        "purge",
+        "commit_schedule",
+        "reopen",
+    }
+)
 """The operations that change something. To die at another one is to die between two of these."""
 
 T = TypeVar("T")
@@ -112,15 +127,70 @@ class CrashingStore(ExecutionStore):
         return await self._call("read_log", lambda: self.inner.read_log(run_id, after=after, limit=limit))
 
     async def claim_due(
-        self, workflow_ids: Collection[str], lease: Lease, *, limits: ClaimLimits, now: datetime
+        self,
+        workflow_ids: Collection[str],
+        lease: Lease,
+        *,
+        limits: ClaimLimits,
+        now: datetime,
+        without: Collection[str] = (),
     ) -> Sequence[ClaimedRun]:
-        return await self._call("claim_due", lambda: self.inner.claim_due(workflow_ids, lease, limits=limits, now=now))
+        return await self._call(
+            "claim_due",
+            lambda: self.inner.claim_due(workflow_ids, lease, limits=limits, now=now, without=without),
+        )
+
+    async def claim_queue(
+        self,
+        queue: Queue,
+        workflow_ids: Collection[str],
+        lease: Lease,
+        *,
+        limits: ClaimLimits,
+        now: datetime,
+        by_age: bool = False,
+        run_id: str | None = None,
+    ) -> Sequence[ClaimedRun]:
+        return await self._call(
+            "claim_queue",
+            lambda: self.inner.claim_queue(
+                queue, workflow_ids, lease, limits=limits, now=now, by_age=by_age, run_id=run_id
+            ),
+        )
+
+    async def read_schedules(self, keys: Collection[ScheduleKey] | None = None) -> Sequence[ScheduleRecord]:
+        return await self._call("read_schedules", lambda: self.inner.read_schedules(keys))
+
+    async def commit_schedule(self, commit: ScheduleCommit) -> bool:
+        return await self._call("commit_schedule", lambda: self.inner.commit_schedule(commit))
+
+    async def list_ticks(
+        self, key: ScheduleKey, *, limit: int = 50, before: tuple[int, int] | None = None
+    ) -> Sequence[tuple[tuple[int, int], TickRecord]]:
+        return await self._call("list_ticks", lambda: self.inner.list_ticks(key, limit=limit, before=before))
+
+    async def reopen(
+        self,
+        run_id: str,
+        *,
+        expected_index: int,
+        record: LogRecord,
+        mail: Sequence[NewMail],
+        expires_at: datetime | None,
+        now: datetime,
+    ) -> RunRecord | None:
+        return await self._call(
+            "reopen",
+            lambda: self.inner.reopen(
+                run_id, expected_index=expected_index, record=record, mail=mail, expires_at=expires_at, now=now
+            ),
+        )
 
     async def renew(self, held: Collection[HeldLease], *, until: datetime, now: datetime) -> Sequence[Renewal]:
         return await self._call("renew", lambda: self.inner.renew(held, until=until, now=now))
 
-    async def next_due(self, workflow_ids: Collection[str]) -> datetime | None:
-        return await self._call("next_due", lambda: self.inner.next_due(workflow_ids))
+    async def next_due(self, workflow_ids: Collection[str], *, without: Collection[str] = ()) -> datetime | None:
+        return await self._call("next_due", lambda: self.inner.next_due(workflow_ids, without=without))
 
     async def wait_for_work(self, workflow_ids: Collection[str]) -> None:
         """No operation of its own to die at: nothing hangs on a notice."""

@@ -35,10 +35,13 @@ _PARTS = (
     "model",
     "operations",
     "purging",
+    "queueing",
     "racing",
     "renewing",
+    "reopening",
     "repeating",
     "samples",
+    "scheduling",
     "sweeping",
     "values",
 )
@@ -53,9 +56,12 @@ from .lifecycle import LifecycleSuite  # noqa: E402
 from .listing import ListingSuite  # noqa: E402
 from .model import ModelSuite  # noqa: E402
 from .purging import PurgingSuite  # noqa: E402
+from .queueing import QueueingSuite  # noqa: E402
 from .racing import RacingSuite  # noqa: E402
 from .renewing import RenewingSuite  # noqa: E402
+from .reopening import ReopeningSuite  # noqa: E402
 from .repeating import RepeatingSuite  # noqa: E402
+from .scheduling import SchedulingSuite  # noqa: E402
 from .sweeping import SweepingSuite  # noqa: E402
 from .values import ValuesSuite  # noqa: E402
 
@@ -72,6 +78,9 @@ class ExecutionStoreSuite(
     RenewingSuite,
     ListingSuite,
     PurgingSuite,
+    QueueingSuite,
+    SchedulingSuite,
+    ReopeningSuite,
     ValuesSuite,
     LifecycleSuite,
     RacingSuite,

@@ -71,8 +71,10 @@ def lease(owner: str = "ann", until: float = 30) -> Lease:
     return Lease(owner, at(until))
 
 
-def new_run(run_id: str = "r", workflow_id: str = WORKFLOW, *, due: float = 0, input: str = "{}") -> NewRun:
-    return NewRun(run_id, workflow_id, None, input, at(due))
+def new_run(
+    run_id: str = "r", workflow_id: str = WORKFLOW, *, due: float = 0, input: str = "{}", **more: Any
+) -> NewRun:
+    return NewRun(run_id, workflow_id, None, input, at(due), **more)
 
 
 def record(index: int, payload: str | None = None) -> LogRecord:
