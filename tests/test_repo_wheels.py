@@ -20,23 +20,24 @@ DISTRIBUTIONS = [path.parent.name for path in read_projects(ROOT)]
 
 PYDANTIC = {"annotated-types", "pydantic", "pydantic-core", "typing-extensions", "typing-inspection"}
 CORE = {*PYDANTIC, "jsonpatch", "jsonpointer"}
+RUNTIME = {*CORE, "cronsim"}
 # For every distribution: its import, the siblings that come with it, and all that it may bring from elsewhere.
 EXPECTED: dict[str, tuple[str, set[str], set[str]]] = {
-    "workflow-cloudflare": ("workflow.cloudflare", {"workflow-core", "workflow-runtime"}, CORE),
-    "workflow-aws-lambda": ("workflow.aws_lambda", {"workflow-core", "workflow-runtime"}, CORE),
-    "workflow-gcp": ("workflow.gcp", {"workflow-core", "workflow-runtime"}, CORE),
-    "workflow-netlify": ("workflow.netlify", {"workflow-core", "workflow-runtime"}, CORE),
-    "workflow-railway": ("workflow.railway", {"workflow-core", "workflow-runtime"}, CORE),
+    "workflow-cloudflare": ("workflow.cloudflare", {"workflow-core", "workflow-runtime"}, RUNTIME),
+    "workflow-aws-lambda": ("workflow.aws_lambda", {"workflow-core", "workflow-runtime"}, RUNTIME),
+    "workflow-gcp": ("workflow.gcp", {"workflow-core", "workflow-runtime"}, RUNTIME),
+    "workflow-netlify": ("workflow.netlify", {"workflow-core", "workflow-runtime"}, RUNTIME),
+    "workflow-railway": ("workflow.railway", {"workflow-core", "workflow-runtime"}, RUNTIME),
     "workflow-core": ("workflow.core", set(), CORE),
-    "workflow-runtime": ("workflow.runtime", {"workflow-core"}, CORE),
-    "workflow-store-d1": ("workflow.store.d1", {"workflow-core", "workflow-runtime", "workflow-store-sqlite"}, CORE),
+    "workflow-runtime": ("workflow.runtime", {"workflow-core"}, RUNTIME),
+    "workflow-store-d1": ("workflow.store.d1", {"workflow-core", "workflow-runtime", "workflow-store-sqlite"}, RUNTIME),
     "workflow-store-postgres": (
         "workflow.store.postgres",
         {"workflow-core", "workflow-runtime"},
-        {*CORE, "asyncpg", "greenlet", "sqlalchemy"},
+        {*RUNTIME, "asyncpg", "greenlet", "sqlalchemy"},
     ),
-    "workflow-store-sqlite": ("workflow.store.sqlite", {"workflow-core", "workflow-runtime"}, CORE),
-    "workflow-vercel": ("workflow.vercel", {"workflow-core", "workflow-runtime"}, CORE),
+    "workflow-store-sqlite": ("workflow.store.sqlite", {"workflow-core", "workflow-runtime"}, RUNTIME),
+    "workflow-vercel": ("workflow.vercel", {"workflow-core", "workflow-runtime"}, RUNTIME),
 }
 
 pytestmark = pytest.mark.slow

@@ -72,7 +72,7 @@ class Cron(Spec):
         return found
 
     def _instants(self, wall: datetime) -> Iterator[datetime]:
-        """When the clock shows this time: once, twice in a doubled hour, never in a skipped one; and our rule on that."""
+        """When the clock shows this time, under the rule: in a skipped hour never, in a doubled one twice."""
         first, second = (wall.replace(tzinfo=self._zone, fold=fold).astimezone(UTC) for fold in (0, 1))
         if self._local(first) == wall:
             yield first
