@@ -86,7 +86,7 @@ class Context(Generic[InputT, StateT]):
         timeout: Duration | None = None,
         meta: dict[str, Any] | None = None,
     ) -> _T: ...
-    async def step(
+    def step(
         self,
         id: str,
         fn: Callable[..., Any],
@@ -109,7 +109,8 @@ class Context(Generic[InputT, StateT]):
         that can't be recorded, `StepInterruptedError` for an at-most-once step whose process died. Raises
         `InvalidArgumentError` for a bad argument, and for an id that the run has used before.
         """
-        return await self._primitives.step(id, fn, args, retry, timeout, meta)
+        # No `async def`: a frame between the handler and the primitive would be entered for each step of each replay.
+        return self._primitives.step(id, fn, args, retry, timeout, meta)
 
     async def sleep(self, delay: Duration, *, id: str | None = None, meta: dict[str, Any] | None = None) -> None:
         """Go on after `delay` (a timedelta, or seconds). No process has to wait.

@@ -7,18 +7,33 @@ beside it as text that nobody needs to look into: not the database, and not the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from .errors import StoreError
 from .events import ErrorInfo, Event, WorkflowEvent
 from .payload import Json
 from .records import LogRecord
 
-__all__ = ["read_event", "read_events", "write_event"]
+__all__ = ["Result", "read_event", "read_events", "read_history", "write_event", "write_result"]
+
+
+class Result:
+    """A `StepFinished` as replay needs it. There is one for each step of a long log, and a model costs several times
+    as much to make."""
+
+    __slots__ = ("at", "id", "index", "text")
+    type: Literal["STEP_FINISHED"] = "STEP_FINISHED"
+
+    def __init__(self, id: str, at: datetime, index: int, text: str) -> None:
+        self.id = id
+        self.at = at
+        self.index = index
+        self.text = text
 
 
 def write_event(event: Event, index: int) -> LogRecord:
@@ -26,6 +41,12 @@ def write_event(event: Event, index: int) -> LogRecord:
     field = event.payload_field
     text = event.model_dump_json(exclude=_left_out(field, event.row_field), exclude_none=True)
     return LogRecord(index, text, None if field is None else _payload_text(getattr(event, field)))
+
+
+def write_result(index: int, at: datetime, id: str, attempt: int, text: str) -> LogRecord:
+    """The record of a `StepFinished`, which need not be made for that: it is what a run writes most."""
+    entry = {"at": at, "id": id, "attempt": attempt, "type": "STEP_FINISHED"}
+    return LogRecord(index, to_json(entry).decode(), text)
 
 
 def read_event(run_id: str, record: LogRecord) -> Event:
@@ -48,6 +69,33 @@ def read_events(run_id: str, records: Sequence[LogRecord]) -> list[Event]:
     except ValueError as error:  # ValidationError is one, and so is a record that holds two events
         raise _unreadable(run_id, records, error) from error
     return list[Event](events)
+
+
+def read_history(run_id: str, records: Sequence[LogRecord]) -> list[Event | Result]:
+    """The events of a run's records, for replay: results of steps, exactly as `write_result` writes them, unvalidated.
+
+    Raises `StoreError` as `read_events` does, which has to judge whatever is not exactly so.
+    """
+    try:
+        entries = from_json("[" + ",".join([record.event for record in records]) + "]")
+        history: list[Any] = [_result(record, entry) for record, entry in zip(records, entries, strict=True)]
+    except (LookupError, TypeError, ValueError):
+        return [*read_events(run_id, records)]
+    others = [index for index, result in enumerate(history) if result is None]
+    for index, event in zip(others, read_events(run_id, [records[index] for index in others]), strict=True):
+        history[index] = event
+    return history
+
+
+def _result(record: LogRecord, entry: Any) -> Result | None:
+    """None for another event, or one that is written otherwise than by `write_result`."""
+    text = record.payload
+    if text is None or len(entry) != 4 or entry["type"] != "STEP_FINISHED":
+        return None
+    at, id = entry["at"], entry["id"]
+    if type(id) is not str or type(entry["attempt"]) is not int or at[-1] != "Z":
+        return None
+    return Result(id, datetime.fromisoformat(at), record.index, text)
 
 
 @cache

@@ -27,6 +27,7 @@ from workflow.core.events import (
     TimerStarted,
     UuidRecorded,
 )
+from workflow.core.journal import Result
 from workflow.core.payload import Json
 from workflow.core.results import Approval
 
@@ -34,10 +35,10 @@ from .mismatch import entry, mismatch
 from .operations import ApprovalOperation, Operation, SignalOperation, StepOperation, TimerOperation
 from .session import Session
 
-__all__ = ["Applier"]
+__all__ = ["Applier", "unfit_result"]
 
 _NULL = Json("null")
-_NOTES = (StepStarted, StepRetrying, TimerStarted, SignalAwaited, ApprovalRequested, NowRecorded, UuidRecorded)
+_NOTES = {StepStarted, StepRetrying, TimerStarted, SignalAwaited, ApprovalRequested, NowRecorded, UuidRecorded}
 """What only says that something was asked for, or what was found: it may stand behind the handler's last move."""
 
 
@@ -48,7 +49,8 @@ class Applier:
         self._session = session
         self._expect = session.operations.expect
         self._close = session.operations.close
-        self._methods: dict[type[Event], Callable[[Any], bool]] = {
+        self._methods: dict[type[Event | Result], Callable[[Any], bool]] = {
+            Result: self._result,
             StepFinished: self._step_finished,
             StepFailed: self._step_failed,
             StepRetrying: self._step_retrying,
@@ -64,11 +66,11 @@ class Applier:
             CancelRequested: self._cancel_requested,
         }
 
-    def moves(self, event: Event) -> bool:
+    def moves(self, event: Event | Result) -> bool:
         """Whether the event would let the handler go on: one that has ended has no such event after its last."""
-        return not isinstance(event, _NOTES)
+        return type(event) not in _NOTES
 
-    def apply(self, event: Event) -> bool:
+    def apply(self, event: Event | Result) -> bool:
         """Apply an event of the log.
 
         Raises `NonDeterminismError` (the handler has asked for something else) or `PayloadError` (a recorded result no
@@ -79,12 +81,12 @@ class Applier:
             raise mismatch(self._session.run.run_id, f"{entry(event)}, which ends a run", "the run goes on")
         moves = method(event)
         if moves:
-            self._session.loop.now = event.at.timestamp()
+            self._session.loop.at = event.at
         return moves
 
     # Steps
 
-    def _step(self, event: StepStarted | StepRetrying | StepFinished | StepFailed) -> StepOperation:
+    def _step(self, event: StepStarted | StepRetrying | StepFinished | StepFailed | Result) -> StepOperation:
         operation = self._expect(event.id, "step", event)
         assert isinstance(operation, StepOperation)
         return operation
@@ -101,14 +103,16 @@ class Applier:
         return False
 
     def _step_finished(self, event: StepFinished) -> bool:
-        operation = self._step(event)
-        text = (event.result or _NULL).text
+        return self._give(self._step(event), (event.result or _NULL).text)
+
+    def _result(self, event: Result) -> bool:
+        return self._give(self._step(event), event.text)
+
+    def _give(self, operation: StepOperation, text: str) -> bool:
         try:
             value = operation.result_type.decode(text, "")
         except PayloadError as error:
-            raise PayloadError(
-                f"The recorded result of step {event.id!r} of run {self._session.run.run_id!r}{error}"
-            ) from error
+            raise unfit_result(operation.id, self._session.run.run_id, error) from error
         return self.finish_step(operation, value)
 
     def finish_step(self, operation: Operation, value: Any) -> bool:
@@ -118,7 +122,7 @@ class Applier:
         return True
 
     def _step_failed(self, event: StepFailed) -> bool:
-        return self.fail_step(self._step(event), event.error or _UNKNOWN, event.attempt, None)
+        return self.fail_step(self._step(event), event.error or _unknown(), event.attempt, None)
 
     def fail_step(self, operation: Operation, error: ErrorInfo, attempts: int, cause: BaseException | None) -> bool:
         self._close(operation)
@@ -202,4 +206,10 @@ class Applier:
         return True
 
 
-_UNKNOWN = ErrorInfo(type="Exception", message="(no error was recorded)")
+def unfit_result(step_id: str, run_id: str, error: PayloadError) -> PayloadError:
+    """What is said of a recorded result that no longer fits its type: the run is blocked."""
+    return PayloadError(f"The recorded result of step {step_id!r} of run {run_id!r}{error}")
+
+
+def _unknown() -> ErrorInfo:
+    return ErrorInfo(type="Exception", message="(no error was recorded)")

@@ -30,7 +30,7 @@ from workflow.core.errors import (
     WorkflowVersionError,
 )
 from workflow.core.events import ErrorInfo, RunCancelled, RunErrored, RunFinished, RunStarted
-from workflow.core.journal import read_events
+from workflow.core.journal import read_history
 from workflow.core.middleware import compose
 from workflow.core.payload import Json, check_size
 from workflow.core.records import ClaimedRun, RunRecord, Transition, Wait
@@ -168,7 +168,7 @@ class Drive:
 
     def _restore(self, definition: Workflow[Any, Any]) -> tuple[Session, Any]:
         try:
-            history = read_events(self._run.run_id, self._claimed.log)
+            history = read_history(self._run.run_id, self._claimed.log)
             input = definition.input_type.decode(self._run.input, f"The input of run {self._run.run_id!r}")
         except (StoreError, PayloadError) as error:
             raise _Blocked(error) from error

@@ -228,7 +228,7 @@ class Live:
             self._failed(operation, completion.error)
             return
         event = self._append_finished(completion)
-        self._session.loop.now = event.at.timestamp()
+        self._session.loop.at = event.at
         self._applier.finish_step(operation, completion.value)
         self._handler.run()
 
@@ -258,7 +258,7 @@ class Live:
     def _fail(self, operation: StepOperation, info: ErrorInfo, number: int, cause: BaseException | None) -> None:
         event = StepFailed(**self._ledger.head(), id=operation.id, attempt=number, error=info)
         self._ledger.append(event)
-        self._session.loop.now = event.at.timestamp()
+        self._session.loop.at = event.at
         self._applier.fail_step(operation, info, number, cause)
         self._handler.run()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from workflow.core.errors import NonDeterminismError
 from workflow.core.events import Event
+from workflow.core.journal import Result
 
 __all__ = ["entry", "mismatch"]
 
@@ -20,7 +21,7 @@ def mismatch(run_id: str, holds: str, found: str) -> NonDeterminismError:
     )
 
 
-def entry(event: Event) -> str:
+def entry(event: Event | Result) -> str:
     """An entry of the log, as people are shown it."""
     known: Any = event
     id = f" {known.id!r}" if hasattr(known, "id") else ""

@@ -10,6 +10,7 @@ from typing import Any
 
 from workflow.core.errors import InvalidArgumentError
 from workflow.core.events import Event
+from workflow.core.journal import Result
 from workflow.core.loop import DurableTimer
 from workflow.core.payload import PayloadType
 from workflow.core.records import Wait
@@ -61,7 +62,12 @@ class StepOperation(Operation):
         result_type: PayloadType,
         meta: dict[str, Any] | None,
     ) -> None:
-        super().__init__(id, future, meta)
+        # As `Operation.__init__`, which would be one more call for each step.
+        self.id = id
+        self.future = future
+        self.meta = meta
+        self.until = None
+        self.logged = False
         self.fn = fn
         self.args = args
         self.retry = retry
@@ -160,6 +166,10 @@ class Operations:
 
     def issue(self, operation: Operation) -> None:
         self.reserve(operation.id, operation.kind)
+        self.open_reserved(operation)
+
+    def open_reserved(self, operation: Operation) -> None:
+        """`issue` for one whose id is reserved."""
         self.open[operation.id] = operation
         self.fresh.append(operation)
 
@@ -174,7 +184,7 @@ class Operations:
     def kind_of(self, id: str) -> str | None:
         return self._kinds.get(id)
 
-    def expect(self, id: str, kind: str | None, event: Event) -> Operation:
+    def expect(self, id: str, kind: str | None, event: Event | Result) -> Operation:
         """The open operation that an entry of the log speaks of.
 
         Raises `NonDeterminismError` if the handler has asked for nothing, or for something else, under this id.

@@ -10,12 +10,13 @@ from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
 from workflow.core.arguments import Duration, aware, identifier, seconds
-from workflow.core.errors import HandlerError, InvalidArgumentError, WorkflowError
+from workflow.core.errors import HandlerError, InvalidArgumentError, PayloadError, WorkflowError
 from workflow.core.events import Custom, NowRecorded, UuidRecorded
 from workflow.core.payload import Json, PayloadType, payload_type, plain_text
 from workflow.core.retry import Retry
 from workflow.core.types_of import result_type
 
+from .apply import unfit_result
 from .mismatch import entry, mismatch
 from .operations import ApprovalOperation, Operation, SignalOperation, StepOperation, TimerOperation
 from .session import Session
@@ -32,6 +33,7 @@ class Primitives:
         self._session = session
         self._loop = session.loop
         self._operations = session.operations
+        self._history = session.history
         self._default_retry = default_retry or _ONCE
 
     # Steps
@@ -45,25 +47,27 @@ class Primitives:
         timeout: Duration | None,
         meta: dict[str, Any] | None,
     ) -> Any:
-        if self._refused("step"):
+        if events._get_running_loop() is not self._loop or self._session.closing:  # type: ignore[attr-defined]
+            self._refused("step")
             await self._forever()
-        identifier(id, "step id", reserved=True)
+        id = identifier(id, "step id", reserved=True)
         if not callable(fn):
             raise InvalidArgumentError(
                 f"Step {id!r} takes a function and its arguments: ctx.step({id!r}, function, ...), not "
                 f"{type(fn).__name__}."
             )
-        operation = StepOperation(
-            id,
-            asyncio.Future(loop=self._loop),
-            fn,
-            args,
-            retry or self._default_retry,
-            None if timeout is None else seconds(timeout, "timeout"),
-            result_type(fn, id),
-            meta if meta is None else _checked_meta(meta),
-        )
-        self._operations.issue(operation)
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        type_ = result_type(fn, id)
+        meta = meta if meta is None else _checked_meta(meta)
+        self._operations.reserve(id, "step")
+        if self._session.replaying and (known := self._history.take_result(id)) is not None:
+            try:
+                return type_.decode(known.text, "")
+            except PayloadError as error:
+                await self._block(unfit_result(id, self._session.run.run_id, error))
+        future = asyncio.Future[Any](loop=self._loop)
+        operation = StepOperation(id, future, fn, args, retry or self._default_retry, limit, type_, meta)
+        self._operations.open_reserved(operation)
         try:
             return await operation.future
         except asyncio.CancelledError:
@@ -101,7 +105,7 @@ class Primitives:
     ) -> Any:
         if self._refused("wait_for_event"):
             await self._forever()
-        identifier(name, "event name")
+        name = identifier(name, "event name")
         held = type_ if isinstance(type_, PayloadType) else payload_type(type_)
         operation = SignalOperation(
             self._id(id, "event", name), asyncio.Future(loop=self._session.loop), name, held, _checked_meta(meta)
@@ -114,7 +118,7 @@ class Primitives:
     ) -> Any:
         if self._refused("approve"):
             await self._forever()
-        identifier(title, "approval title")
+        title = identifier(title, "approval title")
         operation = ApprovalOperation(
             self._id(id, "approval", title),
             asyncio.Future(loop=self._session.loop),
@@ -178,7 +182,7 @@ class Primitives:
 
     def emit(self, name: str, value: Any) -> None:
         session = self._session
-        identifier(name, "event name")
+        name = identifier(name, "event name")
         text = plain_text(value, f"The value of emit({name!r})")
         if not session.replaying and not session.closing:
             session.ledger.emit(Custom(run_id=session.run.run_id, at=session.ledger.now(), name=name, value=Json(text)))
@@ -194,12 +198,9 @@ class Primitives:
         remaining = self.time_remaining()
         if remaining is None or session.replaying:
             return False
-        margin = (
-            session.environment.margin
-            if min_remaining is None
-            else timedelta(seconds=seconds(min_remaining, "min_remaining"))
-        )
-        return remaining <= margin
+        margin = session.environment.margin if min_remaining is None else min_remaining
+        # In seconds: not every length that can be asked for is a timedelta.
+        return remaining.total_seconds() <= seconds(margin, "min_remaining")
 
     async def yield_now(self) -> None:
         """End the drive here, unless it has not got anywhere yet: the next one passes this point without stopping."""

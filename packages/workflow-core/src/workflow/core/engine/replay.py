@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from workflow.core.errors import NonDeterminismError
 from workflow.core.events import Event
+from workflow.core.journal import Result
 from workflow.core.loop import stepping
 
 from .apply import Applier
@@ -19,10 +20,10 @@ def replay(session: Session, handler: HandlerTask, applier: Applier) -> None:
 
     Raises what `Applier.apply` raises, and `NonDeterminismError` where the handler ends before its log does.
     """
-    loop = session.loop
+    loop, history = session.loop, session.history
     with stepping(loop):
         loop.run_ready()
-        for event in session.history:
+        while (event := history.take()) is not None:
             if session.blocked is not None:
                 raise session.blocked
             if handler.done and applier.moves(event):
@@ -34,7 +35,7 @@ def replay(session: Session, handler: HandlerTask, applier: Applier) -> None:
     session.replaying = False
 
 
-def _ended_early(session: Session, event: Event) -> NonDeterminismError:
+def _ended_early(session: Session, event: Event | Result) -> NonDeterminismError:
     main = session.main
     error = main.exception() if main is not None and not main.cancelled() else None
     how = "has ended" if error is None else f"has ended with {error!r}"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from workflow.core.errors import WorkflowError
 from workflow.core.events import Event, NowRecorded, UuidRecorded
+from workflow.core.journal import Result
 from workflow.core.loop import DurableLoop, DurableTask, DurableTimer
 from workflow.core.records import ClaimedRun
 
 from .environment import DriveEnvironment
+from .history import History
 from .ledger import Ledger
 from .mailbox import Mailbox
 from .operations import Operations, TimerOperation
@@ -24,19 +27,19 @@ _LATEST = datetime.max.replace(tzinfo=UTC)
 class Session:
     """The run, its loop, its operations, and in which part of its life the drive is."""
 
-    def __init__(self, claimed: ClaimedRun, history: list[Event], environment: DriveEnvironment) -> None:
+    def __init__(self, claimed: ClaimedRun, history: Sequence[Event | Result], environment: DriveEnvironment) -> None:
         self.run = claimed.run
         self.environment = environment
-        self.history = history
         self.operations = Operations(claimed.run.run_id)
         self.timers = Timers()
         self.mailbox = Mailbox(claimed.mail)
         self.ledger = Ledger(claimed.run, environment, history[-1].at if history else None)
         started = claimed.run.started_at or claimed.run.created_at
         self.loop = DurableLoop(started.timestamp(), self._start_timer, self._cancel_timer)
+        self.history = History(history, self.loop)
         self.main: DurableTask | None = None
         self.recorded: dict[str, NowRecorded | UuidRecorded] = {
-            event.id: event for event in history if isinstance(event, (NowRecorded, UuidRecorded))
+            event.id: event for event in history if type(event) is NowRecorded or type(event) is UuidRecorded
         }
         self.replaying = bool(history)
         """The handler is being brought back to where it was: nothing it does is news."""

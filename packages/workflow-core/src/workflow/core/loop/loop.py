@@ -8,6 +8,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 
 from workflow.core.errors import HandlerError
@@ -39,10 +40,14 @@ class DurableLoop(asyncio.AbstractEventLoop):
         start_timer: Callable[[DurableTimer], None],
         cancel_timer: Callable[[DurableTimer], None],
     ) -> None:
-        self.now = time
+        self.at: datetime | None = None
+        """The instant of the event that was applied last. Few handlers ask for the time, and every step sets it."""
+        self._now = time
         self.tasks: list[DurableTask] = []
         self.generators: list[AsyncGenerator[Any, Any]] = []
         self._ready: deque[ReadyHandle] = deque()
+        self._cancels = False
+        """Whether a task was cancelled since the loop was idle."""
         self._numbers = 0
         self._prune_at = 64
         self._main_place = Place()
@@ -53,6 +58,13 @@ class DurableLoop(asyncio.AbstractEventLoop):
         self._failure: BaseException | None = None
 
     # What the engine calls
+
+    @property
+    def now(self) -> float:
+        """The run's time."""
+        if self.at is not None:
+            self._now, self.at = self.at.timestamp(), None
+        return self._now
 
     def run_ready(self) -> None:
         """Run callbacks until none is left. What one raises is raised, and so is what asyncio reports as a failure."""
@@ -71,9 +83,19 @@ class DurableLoop(asyncio.AbstractEventLoop):
             raise
         except BaseException as error:  # even SystemExit: it is not the host that wanted to exit
             raise HandlerError(f"A callback on the handler's loop, or a task of it, raised {error!r}.") from error
+        self._cancels = False
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise HandlerError("A callback of the handler's loop failed.") from failure
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether the loop will be idle as soon as the callback that is running ends, or its task waits."""
+        return not self._ready and not self._cancels
+
+    def note_cancel(self) -> None:
+        """A task is being cancelled; it may be the running one, which will not wait for what it asks for next."""
+        self._cancels = True
 
     def drop_ready(self) -> None:
         """Forget what is ready to run: the handler is being torn down."""

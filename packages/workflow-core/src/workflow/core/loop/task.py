@@ -46,10 +46,15 @@ class DurableTask(asyncio.Task[Any]):
     ) -> None:
         self.number = number
         self.place = place
+        self._durable = loop
         super().__init__(coro, loop=loop, name=name, context=context)
 
     def __hash__(self) -> int:
         return self.number
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        self._durable.note_cancel()
+        return super().cancel(msg)
 
     @property
     def path(self) -> str:
