@@ -15,6 +15,7 @@ from .arguments import Duration
 from .errors import DefinitionError, MiddlewareError
 from .results import Approval
 from .retry import Retry
+from .transactions import Isolation
 from .types_of import annotations_of
 
 if TYPE_CHECKING:
@@ -111,6 +112,54 @@ class Context(Generic[InputT, StateT]):
         """
         # No `async def`: a frame between the handler and the primitive would be entered for each step of each replay.
         return self._primitives.step(id, fn, args, retry, timeout, meta)
+
+    @overload
+    async def transaction(
+        self,
+        id: str,
+        fn: Callable[[Any, *_Ts], Coroutine[Any, Any, _T]],
+        *args: *_Ts,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        isolation: Isolation | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> _T: ...
+    @overload
+    async def transaction(
+        self,
+        id: str,
+        fn: Callable[[Any, *_Ts], _T],
+        *args: *_Ts,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        isolation: Isolation | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> _T: ...
+    async def transaction(
+        self,
+        id: str,
+        fn: Callable[..., Any],
+        *args: Any,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+        isolation: Isolation | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run `fn(connection, *args)` in a transaction of the store's database, and record its result in that same one.
+
+        So what `fn` writes with `connection`, and nothing else, happens exactly once: its writes and the record of its
+        end are both there, or neither is, whatever dies in between. `fn` must not commit or roll back by itself. It may
+        run several times, each in a new transaction after the last was undone (a crash, a retry, a conflict with
+        others): let it do nothing but work on the database, and be quick.
+
+        What `connection` is, and whether `fn` is a `def` or an `async def`, depends on the store: `PostgresStore` gives
+        an SQLAlchemy `AsyncConnection` to an `async def`, `SQLiteStore` an `sqlite3.Connection` to a `def`, in its
+        writing thread. `isolation` is the level of the transaction; None is the database's default. `id`, `retry`,
+        `timeout`, `meta`, the result and the errors are those of `step`, and to the log it is a step.
+
+        Transactions of one run take turns. Raises `HandlerError` if the store has no such transactions.
+        """
+        return await self._primitives.transaction(id, fn, args, retry, timeout, isolation, meta)
 
     async def sleep(self, delay: Duration, *, id: str | None = None, meta: dict[str, Any] | None = None) -> None:
         """Go on after `delay` (a timedelta, or seconds). No process has to wait.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from workflow.core import ErrorInfo, StoreError
 from workflow.core.payload import check_size
@@ -26,6 +26,7 @@ from workflow.core.records import (
     Transition,
     Wait,
 )
+from workflow.core.transactions import Transaction
 
 from .contract import ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
 from .queues import Queue
@@ -52,6 +53,32 @@ class Codec(Protocol):
     def decode(self, text: str) -> str: ...
 
 
+class _EncodedTransaction(Transaction):
+    """A database step whose commit is encoded."""
+
+    def __init__(self, inner: Transaction, encode: Callable[[Commit], Commit]) -> None:
+        self.run_id = inner.run_id
+        self.isolation = inner.isolation
+        self.is_async = inner.is_async
+        self._inner = inner
+        self._encode = encode
+
+    def begin(self) -> None:
+        self._inner.begin()
+
+    def call(self, connection: Any) -> Any:
+        return self._inner.call(connection)
+
+    async def turn(self) -> None:
+        await self._inner.turn()
+
+    def commit(self, result: Any) -> Commit:
+        return self._encode(self._inner.commit(result))
+
+    def fail(self, error: Exception) -> Exception:
+        return self._inner.fail(error)
+
+
 class CodecStore(ExecutionStore):
     """A store whose payloads go through a codec. Everything else is the inner store's.
 
@@ -74,25 +101,27 @@ class CodecStore(ExecutionStore):
         return await self._claimed(await self.inner.claim_run(run_id, lease, now=now, force=force), now)
 
     async def commit(self, commit: Commit) -> Committed:
-        encoded = replace(
-            commit,
-            records=tuple(self._encoded_record(record) for record in commit.records),
-            state=self._encoded(commit.state),
-            transition=self._transition(commit.transition),
-        )
-        committed = await self.inner.commit(encoded)
-        return replace(committed, mail=self._mail(commit.run_id, committed.mail)) if committed.mail else committed
+        return self._shown_committed(commit.run_id, await self.inner.commit(self._encoded_commit(commit)))
 
     async def deliver(self, run_id: str, mail: NewMail, *, lease: Lease | None, now: datetime) -> Delivered:
-        encoded = replace(
-            mail, payload=self._fitting(mail.payload, f"The payload of {mail.kind} {mail.id!r}, encoded,")
-        )
-        delivered = await self.inner.deliver(run_id, encoded, lease=lease, now=now)
+        delivered = await self.inner.deliver(run_id, self._encoded_mail(mail), lease=lease, now=now)
         claimed = await self._claimed(delivered.claimed, now)
         if claimed is None and delivered.claimed is not None:
             return replace(delivered, run=await self.get_run(run_id), claimed=None)
         run = self._shown(delivered.run) if delivered.run is not None else None
         return replace(delivered, run=run, claimed=claimed)
+
+    async def transact(self, transaction: Transaction) -> Committed:
+        committed = await self.inner.transact(_EncodedTransaction(transaction, self._encoded_commit))
+        return self._shown_committed(transaction.run_id, committed)
+
+    async def create_run_within(self, connection: Any, new: NewRun, *, now: datetime) -> CreatedRun:
+        created = await self.inner.create_run_within(connection, self._encoded_run(new), now=now)
+        return replace(created, run=self._shown(created.run))
+
+    async def deliver_within(self, connection: Any, run_id: str, mail: NewMail, *, now: datetime) -> Delivered:
+        delivered = await self.inner.deliver_within(connection, run_id, self._encoded_mail(mail), now=now)
+        return delivered if delivered.run is None else replace(delivered, run=self._shown(delivered.run))
 
     async def get_run(self, run_id: str) -> RunRecord | None:
         run = await self.inner.get_run(run_id)
@@ -207,6 +236,17 @@ class CodecStore(ExecutionStore):
     def _encoded_record(self, record: LogRecord) -> LogRecord:
         return replace(record, payload=self._encoded(record.payload))
 
+    def _encoded_commit(self, commit: Commit) -> Commit:
+        return replace(
+            commit,
+            records=tuple(self._encoded_record(record) for record in commit.records),
+            state=self._encoded(commit.state),
+            transition=self._transition(commit.transition),
+        )
+
+    def _encoded_mail(self, mail: NewMail) -> NewMail:
+        return replace(mail, payload=self._fitting(mail.payload, f"The payload of {mail.kind} {mail.id!r}, encoded,"))
+
     def _fitting(self, text: str, what: str) -> str:
         encoded = self._codec.encode(text)
         check_size(encoded, self.capabilities.max_payload, what)
@@ -260,6 +300,9 @@ class CodecStore(ExecutionStore):
 
     def _log(self, run_id: str, records: Sequence[LogRecord]) -> tuple[LogRecord, ...]:
         return tuple(replace(record, payload=self._decode(run_id, record.payload)) for record in records)
+
+    def _shown_committed(self, run_id: str, committed: Committed) -> Committed:
+        return replace(committed, mail=self._mail(run_id, committed.mail)) if committed.mail else committed
 
     def _mail(self, run_id: str, mail: Sequence[Mail]) -> tuple[Mail, ...]:
         return tuple(replace(item, payload=self._text(run_id, item.payload)) for item in mail)

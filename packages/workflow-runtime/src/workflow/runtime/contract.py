@@ -11,10 +11,23 @@ from abc import abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from workflow.core.errors import StoreError
-from workflow.core.records import ClaimedRun, Lease, LogRecord, NewMail, RunRecord, RunStatus
+from workflow.core.errors import InvalidArgumentError, StoreError
+from workflow.core.records import (
+    ClaimedRun,
+    Committed,
+    CreatedRun,
+    Delivered,
+    Lease,
+    LogRecord,
+    NewMail,
+    NewRun,
+    RunRecord,
+    RunStatus,
+)
 from workflow.core.store import RunStore
+from workflow.core.transactions import Transaction
 
 from .queues import Queue
 from .schedules.records import ScheduleCommit, ScheduleKey, ScheduleRecord, TickRecord
@@ -40,6 +53,10 @@ class Capabilities:
     """Does `claim_queue`."""
     schedules: bool = False
     """Does `commit_schedule`, `read_schedules` and `list_ticks`."""
+    transactions: bool = False
+    """Does `transact`: handlers may use `ctx.transaction`."""
+    joins_transactions: bool = False
+    """Does `create_run_within` and `deliver_within`: verbs take the `connection` of a transaction of the app."""
     max_payload: int = 16 * 1024 * 1024
     """The largest payload in bytes of UTF-8. Engine and runtime refuse larger ones before anything is written."""
 
@@ -89,6 +106,13 @@ class RunFilter:
     """Exclusive."""
     before: tuple[datetime, str] | None = None
     limit: int = 50
+
+
+def _cannot_join(store: ExecutionStore) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"{type(store).__name__} can't write into a transaction of the app (connection=), as PostgresStore and "
+        "SQLiteStore can. Call without it after your own commit, with a run_id or signal_id that makes it idempotent."
+    )
 
 
 class ExecutionStore(RunStore):
@@ -230,6 +254,31 @@ class ExecutionStore(RunStore):
         answers None if it had happened.
         """
         raise StoreError(f"{type(self).__name__} can't reopen runs.")
+
+    async def transact(self, transaction: Transaction) -> Committed:
+        """Run a database step and its commit in one transaction: see `workflow.core.transactions.Transactor`."""
+        raise InvalidArgumentError(f"{type(self).__name__} has no transactions that an app's tables could share.")
+
+    async def create_run_within(self, connection: Any, new: NewRun, *, now: datetime) -> CreatedRun:
+        """`create_run` without a lease, in a transaction that the caller has open on this database.
+
+        The run is there for others when the caller commits, and never if the caller rolls back, be it to a savepoint;
+        until then the caller alone sees it. Where another transaction has created a run of this id and not ended yet,
+        this waits for that end. What stands between a statement and its transaction (a serialization failure, a lost
+        connection) is raised as the connection raises it, and is the caller's to handle.
+
+        `connection` is of a kind that the store names. Raises `InvalidArgumentError` for another one, for one without
+        an open transaction, and for one of another database; then nothing was written.
+        """
+        raise _cannot_join(self)
+
+    async def deliver_within(self, connection: Any, run_id: str, mail: NewMail, *, now: datetime) -> Delivered:
+        """`deliver` without a lease, in a transaction that the caller has open: the same as `create_run_within`.
+
+        From here on until the caller's end the run can't be moved by others, and they wait for it, each for this run
+        only. Where another transaction moves the run at this moment, this waits for its end.
+        """
+        raise _cannot_join(self)
 
     @abstractmethod
     async def migrate(self) -> None:

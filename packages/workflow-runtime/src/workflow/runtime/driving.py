@@ -18,6 +18,7 @@ from workflow.core.payload import payload_type
 from workflow.core.records import ClaimedRun, Lease, RunRecord
 from workflow.core.telemetry import Telemetry
 
+from .codec import CodecStore
 from .contract import ExecutionStore
 from .leases import LeaseKeeper
 from .publishing import Collector, Publisher
@@ -135,6 +136,8 @@ class Driver:
             max_recoveries=self._max_recoveries,
             max_payload=self._store.capabilities.max_payload,
             telemetry=self._telemetry(),
+            transactor=self._store if self._store.capabilities.transactions else None,
+            store_name=_name_of(self._store),
         )
         if under_way is not None:
             under_way[claimed.run.run_id] = environment
@@ -232,6 +235,10 @@ class Driver:
         except DefinitionError:
             return None
         return workflow.for_version(run.workflow_version) if workflow is not None else None
+
+
+def _name_of(store: ExecutionStore) -> str:
+    return type(store.inner if isinstance(store, CodecStore) else store).__name__
 
 
 def _hasten(environment: DriveEnvironment) -> None:

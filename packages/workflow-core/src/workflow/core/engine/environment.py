@@ -11,6 +11,7 @@ from workflow.core.events import Event
 from workflow.core.records import Lease
 from workflow.core.store import RunStore
 from workflow.core.telemetry import NO_TELEMETRY, Telemetry
+from workflow.core.transactions import Transactor
 
 __all__ = ["DriveEnvironment"]
 
@@ -38,6 +39,10 @@ class DriveEnvironment:
     max_recoveries: int = 10
     max_payload: int = 16 * 1024 * 1024
     telemetry: Telemetry = NO_TELEMETRY
+    transactor: Transactor | None = None
+    """The store again, where it runs database steps."""
+    store_name: str = ""
+    """What errors call the store; its class, if empty."""
 
     def new_lease(self, now: datetime) -> Lease:
         return Lease(self.owner, now + self.lease)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 from workflow.core.events import Event
 from workflow.core.journal import write_event
 from workflow.core.payload import check_size
-from workflow.core.records import Commit, LogRecord, Mail, RunRecord, Transition
+from workflow.core.records import Commit, Committed, LogRecord, Mail, RunRecord, Transition
 
 if TYPE_CHECKING:
     from .environment import DriveEnvironment
@@ -108,16 +108,46 @@ class Ledger:
         released, _ = await self._send(self._unanswered)
         return released
 
+    def lend(self, event: Event) -> Commit:
+        """The commit of everything pending and of this event, for a transaction that carries it out by itself.
+
+        Nothing is appended by this: `take_back` does that when it is done, and otherwise nothing has happened. The
+        state is left for the next commit. It may be asked for in another thread, while the drive stands still.
+        """
+        now = self.now()
+        return Commit(
+            run_id=self.run_id,
+            fence=self.fence,
+            expected_index=self._committed_index,
+            now=now,
+            lease=self._environment.new_lease(now),
+            records=(*self._records, write_event(event, self.next_index)),
+            consumed=tuple(self._consumed),
+            seen_mail=self.seen_mail,
+        )
+
+    def take_back(self, event: Event, commit: Commit, answer: Committed) -> tuple[Mail, ...]:
+        """A commit that was lent is done: the event is appended. The news it brought."""
+        self.next_index += 1
+        self.appended += 1
+        self.emit(event)
+        self._settle(commit, answer, own=len(commit.records) - 1)
+        return answer.mail
+
     async def _send(self, commit: Commit) -> tuple[bool, tuple[Mail, ...]]:
         answer = await self._environment.store.commit(commit)
         self._unanswered = None
+        self._settle(commit, answer, own=len(commit.records))
+        await self.publish()
+        return answer.released, answer.mail
+
+    def _settle(self, commit: Commit, answer: Committed, *, own: int) -> None:
+        """`own` is how many of the commit's records were pending here."""
         self._committed_index += len(commit.records)
-        del self._records[: len(commit.records)]
+        del self._records[:own]
         del self._consumed[: len(commit.consumed)]
         if answer.mail:
             self.seen_mail = max(self.seen_mail, answer.mail[-1].seq)
-        await self.publish()
-        return answer.released, answer.mail
 
     async def publish(self) -> None:
         """Hand what is committed to the observers."""

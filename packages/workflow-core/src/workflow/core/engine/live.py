@@ -3,6 +3,7 @@
 loop until:
   handler returned or raised?          leave: the end is committed with what is pending
   something happened?                  append it, apply it, look again (a step's end, mail, a timer)
+  a transaction wants to commit?       it commits what is pending with its own end; apply it, look again
   fresh steps to start?                commit what is pending, then start them
   steps under way?                     commit what is pending, wait for whatever comes first
   a short backoff?                     wait for it here
@@ -40,6 +41,7 @@ from .session import Session
 from .state import StateTracker
 from .steps import Completion, StepRunner
 from .suspension import Suspension
+from .transactions import Pen, TransactionOperation, Turn
 from .waiting import Waker
 
 __all__ = ["Live"]
@@ -100,6 +102,8 @@ class Live:
                 rounds += 1
                 if rounds % _BREATH == 0:
                     await asyncio.sleep(0)
+            elif self._steps.turns:
+                await self._stand_still(self._steps.turns.popleft())
             else:
                 await self._proceed()
 
@@ -116,7 +120,7 @@ class Live:
         try:
             while self._steps.completed and not self._handler.done:
                 completion = self._steps.completed.popleft()
-                if not isinstance(completion.error, asyncio.CancelledError):
+                if not completion.fatal and not isinstance(completion.error, asyncio.CancelledError):
                     self._complete(completion)
         except Exception as error:
             logger.debug("While a drive was left: %r", error, exc_info=error)
@@ -224,12 +228,39 @@ class Live:
         if operation.future.done():
             return
         self._overtime = False
+        if completion.fatal and completion.error is not None:
+            raise completion.error
         if completion.error is not None:
             self._failed(operation, completion.error)
             return
         event = self._append_finished(completion)
         self._session.loop.at = event.at
         self._applier.finish_step(operation, completion.value)
+        self._handler.run()
+
+    async def _stand_still(self, turn: Turn) -> None:
+        """Lend the pen to a transaction, and take over what it has committed. The host can't part the two."""
+        if not turn.wanted:
+            return
+        pen = Pen(self._ledger, turn.operation)
+        turn.granted.set_result(pen)
+        try:
+            await asyncio.shield(turn.settled)
+        except asyncio.CancelledError:
+            await asyncio.wait([turn.settled])
+            self._take_over(turn, pen)
+            raise
+        self._take_over(turn, pen)
+        await self._ledger.publish()
+
+    def _take_over(self, turn: Turn, pen: Pen) -> None:
+        answer = turn.settled.result()
+        if answer is None or pen.event is None or pen.written is None:
+            return  # it was undone: another try of it, or its failure, comes later
+        self._overtime = False
+        self._session.mailbox.add(self._ledger.take_back(pen.event, pen.written, answer))
+        self._session.loop.at = pen.event.at
+        self._applier.finish_step(turn.operation, pen.value)
         self._handler.run()
 
     def _append_finished(self, completion: Completion) -> StepFinished:
@@ -271,6 +302,7 @@ class Live:
         if self._waiting:
             self._waiting = [operation for operation in self._waiting if not operation.future.done()]
             ready = [step for step in self._waiting if step.retry_at is None or step.retry_at <= now]
+            ready = self._in_turn(ready)
         stopping = self._session.yielding or self._spent or (bool(ready) and self._nearly_spent(now))
         if ready and not stopping:
             await self._start_steps(ready, now)
@@ -282,6 +314,14 @@ class Live:
             await self._wait_in_place(retry_at)
         else:
             await self._pause()
+
+    def _in_turn(self, ready: list[StepOperation]) -> list[StepOperation]:
+        """Of the transactions of a run one at a time: each moves the run's row, on which the others would stumble."""
+        first = next((step for step in ready if isinstance(step, TransactionOperation)), None)
+        if first is None:
+            return ready
+        busy = any(isinstance(attempt.operation, TransactionOperation) for attempt in self._steps.running.values())
+        return [s for s in ready if not isinstance(s, TransactionOperation) or (s is first and not busy)]
 
     async def _start_steps(self, ready: list[StepOperation], now: datetime) -> None:
         """Commit what is pending, then start these. A news that came with the commit is looked at first."""

@@ -14,12 +14,14 @@ from workflow.core.errors import HandlerError, InvalidArgumentError, PayloadErro
 from workflow.core.events import Custom, NowRecorded, UuidRecorded
 from workflow.core.payload import Json, PayloadType, payload_type, plain_text
 from workflow.core.retry import Retry
+from workflow.core.transactions import isolation_level
 from workflow.core.types_of import result_type
 
 from .apply import unfit_result
 from .mismatch import entry, mismatch
 from .operations import ApprovalOperation, Operation, SignalOperation, StepOperation, TimerOperation
 from .session import Session
+from .transactions import TransactionOperation
 
 __all__ = ["Primitives"]
 
@@ -73,6 +75,47 @@ class Primitives:
         except asyncio.CancelledError:
             self._operations.abandon(operation)
             raise
+
+    async def transaction(
+        self,
+        id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        retry: Retry | None,
+        timeout: Duration | None,
+        isolation: str | None,
+        meta: dict[str, Any] | None,
+    ) -> Any:
+        if self._refused("transaction"):
+            await self._forever()
+        self._check_transactions()
+        identifier(id, "step id", reserved=True)
+        if not callable(fn):
+            raise InvalidArgumentError(
+                f"Transaction {id!r} takes a function and its arguments: ctx.transaction({id!r}, function, ...), not "
+                f"{type(fn).__name__}."
+            )
+        operation = TransactionOperation(
+            id,
+            asyncio.Future(loop=self._loop),
+            fn,
+            args,
+            retry or self._default_retry,
+            None if timeout is None else seconds(timeout, "timeout"),
+            result_type(fn, id),
+            _checked_meta(meta),
+            isolation=isolation_level(isolation),
+        )
+        return await self._settle(operation)
+
+    def _check_transactions(self) -> None:
+        environment = self._session.environment
+        if environment.transactor is None:
+            name = environment.store_name or type(environment.store).__name__
+            raise HandlerError(
+                f"{name} can't run ctx.transaction(): it has no transactions that an app's tables could share. Use "
+                "PostgresStore or SQLiteStore, or ctx.step() with the step's idempotency key."
+            )
 
     # Time
 

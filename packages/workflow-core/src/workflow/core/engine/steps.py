@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from workflow.core.errors import PayloadError, StepResultError, StepTimeoutError
@@ -19,6 +20,7 @@ from workflow.core.types_of import is_async
 
 from .environment import DriveEnvironment
 from .operations import StepOperation
+from .transactions import TransactionOperation, TransactionTry, Turn
 
 __all__ = ["Attempt", "Completion", "StepRunner"]
 
@@ -34,6 +36,10 @@ class Completion:
     text: str = ""
     value: Any = None
     error: BaseException | None = None
+    settled: bool = False
+    """A database step, whose end the drive has taken over already."""
+    fatal: bool = False
+    """The error is the store's, not the step's: the drive can't go on."""
 
 
 class Attempt:
@@ -66,6 +72,8 @@ class StepRunner:
         self.cut_off: set[Attempt] = set()
         """Attempts that were cancelled and have not ended yet."""
         self.completed: deque[Completion] = deque()
+        self.turns: deque[Turn] = deque()
+        """Transactions that are ready to commit."""
 
     def start(self, operation: StepOperation, now: datetime) -> None:
         """Start the next attempt of a step."""
@@ -118,23 +126,48 @@ class StepRunner:
         self._ended(completion)
 
     async def _attempt(self, attempt: Attempt, completion: Completion) -> None:
+        operation = attempt.operation
         try:
-            result = await _call(attempt.operation.fn, attempt.operation.args)
+            if isinstance(operation, TransactionOperation):
+                await self._transact(operation, completion)
+                return
+            result = await _call(operation.fn, operation.args)
         except asyncio.CancelledError as error:
             if attempt.timed_out:
                 raise self._timeout_error(attempt) from error
             raise
-        self._take_result(completion, result)
+        completion.text, completion.value = self._encoded(operation, result)
 
-    def _take_result(self, completion: Completion, result: Any) -> None:
-        operation = completion.attempt.operation
+    async def _transact(self, operation: TransactionOperation, completion: Completion) -> None:
+        """Run a database step: when this returns, its end is committed, and the drive knows."""
+        transactor = self._environment.transactor
+        assert transactor is not None
+        encode = partial(self._encoded, operation)
+        attempt = TransactionTry(self._run_id, operation, encode, self._announce)
+        try:
+            answer = await transactor.transact(attempt)
+            attempt.settle(answer)
+            completion.settled = True
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            completion.fatal = error is not attempt.failure
+            raise
+        finally:
+            attempt.settle(None)
+
+    def _announce(self, turn: Turn) -> None:
+        self.turns.append(turn)
+        self._wake()
+
+    def _encoded(self, operation: StepOperation, result: Any) -> tuple[str, Any]:
         what = f"The result of step {operation.id!r} of run {self._run_id!r}"
         try:
             text, value = operation.result_type.round_trip(result, what)
             check_size(text, self._environment.max_payload, what)
         except PayloadError as error:
             raise StepResultError(operation.id, "PayloadError", str(error), operation.attempt + 1) from error
-        completion.text, completion.value = text, value
+        return text, value
 
     def _timeout_error(self, attempt: Attempt) -> StepTimeoutError:
         operation = attempt.operation
@@ -145,7 +178,8 @@ class StepRunner:
         attempt = completion.attempt
         if self.running.get(attempt.operation.id) is attempt:
             del self.running[attempt.operation.id]
-            self.completed.append(completion)
+            if not completion.settled:
+                self.completed.append(completion)
         self.cut_off.discard(attempt)
         self._wake()
 

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from workflow.core.records import (
     ClaimedRun,
@@ -32,6 +32,7 @@ from workflow.core.records import (
     NewRun,
     RunRecord,
 )
+from workflow.core.transactions import Transaction
 from workflow.runtime.contract import ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
 from workflow.runtime.queues import Queue
 from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey, ScheduleRecord, TickRecord
@@ -43,6 +44,7 @@ WRITES = frozenset(
         "create_run",
         "claim_run",
         "commit",
+        "transact",
         "deliver",
         "claim_due",
         "claim_queue",
@@ -119,6 +121,15 @@ class CrashingStore(ExecutionStore):
 
     async def deliver(self, run_id: str, mail: NewMail, *, lease: Lease | None, now: datetime) -> Delivered:
         return await self._call("deliver", lambda: self.inner.deliver(run_id, mail, lease=lease, now=now))
+
+    async def transact(self, transaction: Transaction) -> Committed:
+        return await self._call("transact", lambda: self.inner.transact(transaction))
+
+    async def create_run_within(self, connection: Any, new: NewRun, *, now: datetime) -> CreatedRun:
+        return await self._call("create_run_within", lambda: self.inner.create_run_within(connection, new, now=now))
+
+    async def deliver_within(self, connection: Any, run_id: str, mail: NewMail, *, now: datetime) -> Delivered:
+        return await self._call("deliver_within", lambda: self.inner.deliver_within(connection, run_id, mail, now=now))
 
     async def get_run(self, run_id: str) -> RunRecord | None:
         return await self._call("get_run", lambda: self.inner.get_run(run_id))
