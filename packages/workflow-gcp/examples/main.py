@@ -12,7 +12,7 @@ import functions_framework.aio
 from pydantic import BaseModel
 
 from workflow.core import Context, create_workflow
-from workflow.gcp import OIDC, create_http_function, create_sweep_function
+from workflow.gcp import OIDC, CloudTasksWaker, create_http_function, create_sweep_function
 from workflow.runtime import WorkflowRuntime
 from workflow.runtime.contract import ExecutionStore
 
@@ -64,9 +64,21 @@ def make_store() -> ExecutionStore:
     return PostgresStore(url, retry_for=float(os.environ.get("DATABASE_RETRY_SECONDS", "5")))
 
 
+def make_waker() -> CloudTasksWaker | None:
+    """Exact wake-ups, where there is a queue for them."""
+    if "WAKE_QUEUE" not in os.environ:
+        return None
+    return CloudTasksWaker(
+        queue=os.environ["WAKE_QUEUE"],
+        url=os.environ["WAKE_URL"],
+        service_account=os.environ["SWEEP_ACCOUNT"],
+        audience=os.environ["SWEEP_AUDIENCE"],
+    )
+
+
 def make_runtime() -> WorkflowRuntime:
     """Called at the first request of a process, when its event loop runs."""
-    return WorkflowRuntime(make_store(), [order, report])
+    return WorkflowRuntime(make_store(), [order, report], publish=make_waker())
 
 
 # Each function is deployed with the settings that it needs, and closed without them.

@@ -57,14 +57,27 @@ def test_a_file_is_written_that_passes_its_check(
     written = tomllib.loads((tmp_path / "railway.toml").read_text())
     assert written["deploy"]["startCommand"] == "python -m workflow.railway app.flows:runtime"
     assert written["deploy"]["cronSchedule"] == "*/10 * * * *"
+    assert written["build"]["builder"] == "RAILPACK"
+    assert written["deploy"]["preDeployCommand"] == ["python -m workflow.store.postgres migrate"]
     assert main(["check"]) == 0
     assert main(["init", "--app", "app:runtime"]) == 2
-    assert main(["init", "--app", "app:runtime", "--force"]) == 0
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    assert main(["init", "--app", "app:runtime", "--force", "--migrate", "alembic upgrade head"]) == 0
+    written = tomllib.loads((tmp_path / "railway.toml").read_text())
+    assert written["build"]["builder"] == "DOCKERFILE"
+    assert written["deploy"]["preDeployCommand"] == ["alembic upgrade head"]
     assert "--force" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--app", "app:r", "--cron", "*/7 * * * *"], ["--app", "app"], ["--app", 'a:"b']]
+    "arguments",
+    [
+        ["--app", "app:r", "--cron", "*/7 * * * *"],
+        ["--app", "app"],
+        ["--app", 'a:"b'],
+        ["--app", "a:b", "--migrate", 'sh -c "x"'],
+        ["--app", "a:b", "--migrate", "x\ny"],
+    ],
 )
 def test_no_file_is_written_that_railway_would_refuse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
@@ -103,4 +116,4 @@ def test_a_file_is_held_to_the_rules(tmp_path: Path, name: str, text: str, probl
 def test_the_example_passes_its_check():
     """The railway.toml of the example is what `init` writes, and keeps Railway's rules."""
     assert check_file(EXAMPLES / "railway.toml") == []
-    assert (EXAMPLES / "railway.toml").read_text() == make_toml("app:runtime", "*/5 * * * *")
+    assert (EXAMPLES / "railway.toml").read_text() == make_toml("app:runtime", "*/5 * * * *", builder="DOCKERFILE")

@@ -10,10 +10,13 @@ from typing import Any, cast
 
 from workflow.core import InvalidArgumentError
 
-__all__ = ["MIN_GAP", "check_file", "cron_problems", "make_toml", "smallest_gap"]
+__all__ = ["MIGRATE", "MIN_GAP", "check_file", "cron_problems", "make_toml", "smallest_gap"]
 
 MIN_GAP = 5
 """Minutes that must lie between any two firings."""
+
+MIGRATE = "python -m workflow.store.postgres migrate"
+"""What brings the schema up to date before a new version runs; it takes the database from DATABASE_URL."""
 
 _RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _NAMES = ("minute", "hour", "day of month", "month", "day of week")
@@ -26,27 +29,31 @@ _WORDS: tuple[tuple[str, ...], ...] = (
 )
 
 
-def make_toml(app: str, cron: str) -> str:
+def make_toml(app: str, cron: str, *, builder: str = "RAILPACK", migrate: str = MIGRATE) -> str:
     """A railway.toml that runs the sweep of an app. Raises `InvalidArgumentError` for a schedule that Railway
     refuses.
+
+    `builder` is Railway's word for what makes the image; `migrate` the command of a deploy, before anything runs.
     """
     if problems := cron_problems(cron):
         raise InvalidArgumentError(" ".join(problems))
     module, _, name = app.partition(":")
     if not module or not name or any(char.isspace() or char in "\"'\\" for char in app):
         raise InvalidArgumentError(f"{app!r} is no path of a runtime: write it as 'package.module:name'.")
-    return _TEMPLATE.format(app=app, cron=cron)
+    if any(char in '"\\' or ord(char) < 32 for char in migrate):
+        raise InvalidArgumentError(f"{migrate!r} can't be written into railway.toml: it has quotes or line ends.")
+    return _TEMPLATE.format(app=app, cron=cron, builder=builder, migrate=migrate)
 
 
 _TEMPLATE = """\
 # The cron service of {app}. Railway reads it at each deploy; its times are UTC.
 
 [build]
-builder = "RAILPACK"
+builder = "{builder}"
 
 [deploy]
 # Once before a new version runs, so that no firing meets an old schema.
-preDeployCommand = ["python -m workflow.runtime migrate --app {app}"]
+preDeployCommand = ["{migrate}"]
 startCommand = "python -m workflow.railway {app}"
 cronSchedule = "{cron}"
 # The next firing is the retry.

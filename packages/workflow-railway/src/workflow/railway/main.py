@@ -15,7 +15,7 @@ from workflow.runtime.hosting import RuntimeSource, SweepLimits, import_runtime
 from workflow.runtime.sweep_command import EXIT_CONFIGURATION, EXIT_OK
 
 from .command import DEFAULT_DURATION, create_cron_command
-from .config import check_file, make_toml
+from .config import MIGRATE, check_file, make_toml
 
 __all__ = ["main"]
 
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     init = commands.add_parser("init", help="write railway.toml")
     init.add_argument("--app", required=True, help="the runtime, as package.module:name")
     init.add_argument("--cron", default="*/5 * * * *", help="when to sweep, in UTC (%(default)s)")
+    init.add_argument("--migrate", default=MIGRATE, metavar="COMMAND", help="what a deploy runs first (%(default)s)")
     init.add_argument("--force", action="store_true", help="replace a file that is there")
     check = commands.add_parser("check", help="hold railway.toml or railway.json to Railway's rules")
     check.add_argument("file", nargs="?", type=Path)
@@ -65,7 +66,9 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 def _init(options: argparse.Namespace) -> int:
-    text = make_toml(options.app, options.cron)
+    # Railway takes a Dockerfile wherever there is one, and says so itself.
+    builder = "DOCKERFILE" if Path("Dockerfile").exists() else "RAILPACK"
+    text = make_toml(options.app, options.cron, builder=builder, migrate=options.migrate)
     path = Path("railway.toml")
     if path.exists() and not options.force:
         _say("error: railway.toml is there already; --force replaces it.")
