@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from workflow.runtime.claiming import Group, Rota, Turn, shares
+from workflow.runtime.claiming import Group, Quota, Rota, Turn, shares
 
 PARTS = ["recovered", "ready", "timers"]
 
@@ -82,4 +82,4 @@ def test_no_place_is_no_turn() -> None:
     rota.reopen()
     assert rota.next(0) is None
     assert Rota.of([], None).next(5) is None
-    assert Group(frozenset({"a"}), 3, busy=1).room(9) == 2
+    assert Group(frozenset({"a"}), Quota(3, busy=1)).room(9) == 2

@@ -11,6 +11,7 @@ from .codec import Codec
 from .contract import Capabilities, ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
 from .diagnosis import Diagnosis
 from .memory import MemoryStore
+from .queues import Queue, RateLimit
 from .registry import Registration
 from .results import Run, RunKind, RunPage, RunResult, SweepResult, SweepSummary
 from .runtime import WorkflowRuntime
@@ -28,6 +29,8 @@ __all__ = [
     "ExecutionStore",
     "HeldLease",
     "MemoryStore",
+    "Queue",
+    "RateLimit",
     "Registration",
     "Renewal",
     "Run",

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import cycle
 
-from workflow.core.records import ClaimedRun, RunStatus
+from workflow.core.records import ClaimedRun, Lease, RunStatus
 
-from .contract import ClaimLimits
+from .contract import ClaimLimits, ExecutionStore
+from .queues import Queue
 
-__all__ = ["PARTS", "Group", "Rota", "Turn", "part_counts", "shares"]
+__all__ = ["PARTS", "Group", "Quota", "Rota", "Turn", "part_counts", "shares"]
+
+_BY_AGE = 4
+"""Every how manyth claim of a queue goes by age alone."""
 
 PARTS: dict[RunStatus, str] = {"running": "recovered", "queued": "ready", "paused": "timers"}
 """What a claimed run is called, by the status it was claimed from."""
@@ -38,34 +43,59 @@ def part_counts(claimed: Iterable[ClaimedRun]) -> Counter[str]:
 
 
 @dataclass(slots=True, eq=False)
+class Quota:
+    """How many runs of a workflow this process may drive at once, and how many it does."""
+
+    limit: int
+    busy: int = 0
+
+    @property
+    def room(self) -> int:
+        return self.limit - self.busy
+
+
+@dataclass(slots=True, eq=False)
 class Group:
-    """Workflows that are claimed together, and how many of their runs may be driven at once (None: no limit here)."""
+    """Runs that are claimed together: those of a queue with limits, or those in none of the queues `without`."""
 
     ids: frozenset[str]
-    limit: int | None = None
-    busy: int = 0
+    quota: Quota | None = None
+    queue: Queue | None = None
+    without: frozenset[str] = frozenset()
     open: list[str] = field(default_factory=list[str])
     """The parts that there may be more of. The first one is asked first where there is room for few."""
+    claims: int = 0
 
     @property
     def has_room(self) -> bool:
-        return self.limit is None or self.busy < self.limit
+        return self.quota is None or self.quota.room > 0
 
     def reopen(self) -> None:
         """Something may have become due: ask for every part again."""
         self.open += [part for part in PARTS.values() if part not in self.open]
 
     def room(self, free: int) -> int:
-        return free if self.limit is None else min(free, self.limit - self.busy)
+        return free if self.quota is None else min(free, self.quota.room)
 
     def begun(self) -> None:
-        self.busy += 1
+        if self.quota is not None:
+            self.quota.busy += 1
 
     def ended(self) -> None:
-        """A drive has ended. Where that makes room again, nobody has looked for a while."""
-        if not self.has_room:
+        """A drive has ended. Where that makes room again, here or in the queue, nobody has looked for a while."""
+        if self.queue is not None or not self.has_room:
             self.reopen()
-        self.busy -= 1
+        if self.quota is not None:
+            self.quota.busy -= 1
+
+    async def claim(
+        self, store: ExecutionStore, lease: Lease, limits: ClaimLimits, now: datetime
+    ) -> Sequence[ClaimedRun]:
+        if self.queue is None:
+            return await store.claim_due(self.ids, lease, limits=limits, now=now, without=self.without)
+        self.claims += 1
+        by_age = self.claims % _BY_AGE == 0
+        return await store.claim_queue(self.queue, self.ids, lease, limits=limits, now=now, by_age=by_age)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +125,31 @@ class Rota:
         self._groups = deque(groups)
 
     @classmethod
-    def of(cls, ids: Collection[str], per_workflow: int | Mapping[str, int] | None) -> Rota:
-        """Workflows with a limit are claimed by themselves, the others together."""
+    def of(
+        cls,
+        ids: Collection[str],
+        per_workflow: int | Mapping[str, int] | None = None,
+        queues: Iterable[Queue] = (),
+    ) -> Rota:
+        """Queues are claimed each by itself, workflows that have a limit in this process too, all others together."""
         limits = dict.fromkeys(ids, per_workflow) if isinstance(per_workflow, int) else dict(per_workflow or {})
-        free = frozenset(ids) - limits.keys()
-        groups = [Group(frozenset({workflow_id}), limit) for workflow_id, limit in sorted(limits.items())]
-        return cls([Group(free), *groups] if free else groups)
+        quotas = {workflow_id: Quota(limit) for workflow_id, limit in limits.items()}
+        limited = sorted((queue for queue in queues if queue.limited), key=lambda queue: queue.name)
+        without = frozenset(queue.name for queue in limited)
+        groups = _split(frozenset(ids), quotas, without=without)
+        for queue in limited:
+            own = frozenset(ids) & {queue.name}
+            groups += _split(own or frozenset(ids), quotas, queue=queue)
+        return cls(groups)
 
     def reopen(self) -> None:
         for group in self._groups:
             group.reopen()
 
-    def close(self) -> None:
-        """Ask for nothing until something is said to be due."""
+    def close(self, part: str | None = None) -> None:
+        """Ask for nothing (of this part) until something is said to be due."""
         for group in self._groups:
-            group.open.clear()
+            group.open = [other for other in group.open if part not in (None, other)]
 
     @property
     def dry(self) -> bool:
@@ -121,12 +161,25 @@ class Rota:
         """The workflows that could be claimed if they were due."""
         return frozenset[str]().union(*(group.ids for group in self._groups if group.has_room))
 
-    def next(self, free: int) -> Turn | None:
-        """The claim to make with `free` places; None where there is none."""
+    def next(self, free: int, left: Mapping[str, int] | None = None) -> Turn | None:
+        """The claim to make with `free` places, of each part at most what is `left`; None where there is none."""
         for _ in range(len(self._groups) if free > 0 else 0):
             group = self._groups[0]
             self._groups.rotate(-1)
             if group.open and group.has_room:
                 room = group.room(free)
-                return Turn(group, shares(group.open, dict.fromkeys(PARTS.values(), room), room))
+                return Turn(group, shares(group.open, left or dict.fromkeys(PARTS.values(), room), room))
         return None
+
+
+def _split(
+    ids: frozenset[str],
+    quotas: Mapping[str, Quota],
+    *,
+    queue: Queue | None = None,
+    without: frozenset[str] = frozenset(),
+) -> list[Group]:
+    """One group for each workflow that has a quota, and one for the rest."""
+    groups = [Group(frozenset({id}), quotas[id], queue, without) for id in sorted(ids & quotas.keys())]
+    rest = ids - quotas.keys()
+    return [Group(rest, None, queue, without), *groups] if rest else groups

@@ -17,7 +17,7 @@ from workflow.core.arguments import Duration, identifier
 
 from .spans import count, span
 
-__all__ = ["Queue", "RateLimit", "checked_queues"]
+__all__ = ["Holds", "Queue", "RateLimit", "checked_queues"]
 
 Holds = Literal["running", "started"]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workflow.core import DefinitionError, InvalidArgumentError, Workflow
-from workflow.core.arguments import identifier
+from workflow.core.arguments import Duration, identifier
+
+from .queues import Holds, Queue, RateLimit, checked_queues
+from .spans import span
 
 __all__ = ["Registration", "Registry"]
 
@@ -19,11 +22,30 @@ class Registration:
 
     `id` must be given with a path, and be the workflow's own. The path comes from the code of the app, never from a
     store or a request.
+
+    For all runs of the workflow, unless a start says otherwise:
+
+    - `queue`: the queue they go into, one of the runtime's `queues`. Without it they are in the workflow's own, which
+      the limits `concurrency`, `concurrency_per_key`, `rate_limit`, `rate_limit_per_key` and `holds` are for: see
+      `Queue`.
+    - `key(input)`: what limits per key go by.
+    - `priority`: higher ones are driven first, among the runs of a queue that has limits.
+    - `timeout` (seconds or a timedelta): how long a run may take from when it is first due, waits included. Then it is
+      asked to cancel.
     """
 
     target: Workflow[Any, Any] | str
     id: str | None = None
     schedules: Sequence[Any] = ()
+    queue: str | None = None
+    key: Callable[[Any], str | None] | None = None
+    priority: int = 0
+    timeout: Duration | None = None
+    concurrency: int | None = None
+    concurrency_per_key: int | None = None
+    rate_limit: RateLimit | None = None
+    rate_limit_per_key: RateLimit | None = None
+    holds: Holds = "running"
 
     def __post_init__(self) -> None:
         if isinstance(self.target, str):
@@ -36,6 +58,25 @@ class Registration:
                 )
         elif not isinstance(self.target, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DefinitionError(f"Registration takes a workflow or its import path, not {self.target!r}.")
+        if self.queue is not None and self.own_queue.limited:
+            raise DefinitionError(
+                f"The registration of {self.workflow_id!r} names the queue {self.queue!r} and limits of its own: give "
+                "the limits to that queue."
+            )
+        if self.timeout is not None and not span(self.timeout, f"The timeout of {self.workflow_id!r}"):
+            raise DefinitionError(f"The timeout of {self.workflow_id!r} must be longer than nothing.")
+
+    @property
+    def own_queue(self) -> Queue:
+        """The workflow's own queue, with the limits given here."""
+        return Queue(
+            self.workflow_id,
+            self.concurrency,
+            self.concurrency_per_key,
+            self.rate_limit,
+            self.rate_limit_per_key,
+            self.holds,
+        )
 
     @property
     def workflow_id(self) -> str:
@@ -46,13 +87,24 @@ class Registration:
 
 
 class Registry:
-    """The workflows of a runtime, by id."""
+    """The workflows of a runtime, by id, and its queues."""
 
-    def __init__(self, workflows: Iterable[Workflow[Any, Any] | Registration]) -> None:
+    def __init__(self, workflows: Iterable[Workflow[Any, Any] | Registration], queues: Iterable[Queue] = ()) -> None:
         self._registrations: dict[str, Registration] = {}
         self._loaded: dict[str, Workflow[Any, Any]] = {}
         for item in workflows:
             self._add(item)
+        own = [item.own_queue for item in self._registrations.values()]
+        self.queues: Mapping[str, Queue] = checked_queues([*queues, *(queue for queue in own if queue.limited)])
+        """The queues with limits, and those that runs may name, by name."""
+        self._check_queues()
+
+    def _check_queues(self) -> None:
+        for id, registration in self._registrations.items():
+            if registration.queue not in (None, id) and registration.queue not in self.queues:
+                raise DefinitionError(
+                    f"Workflow {id!r} is registered for the queue {registration.queue!r}, which is not among queues=."
+                )
 
     def _add(self, item: Workflow[Any, Any] | Registration) -> None:
         registration = item if isinstance(item, Registration) else Registration(item)
@@ -69,6 +121,10 @@ class Registry:
     @property
     def ids(self) -> frozenset[str]:
         return frozenset(self._registrations)
+
+    def registration(self, workflow_id: str) -> Registration:
+        """How a registered workflow is registered."""
+        return self._registrations[workflow_id]
 
     @property
     def registrations(self) -> Sequence[Registration]:

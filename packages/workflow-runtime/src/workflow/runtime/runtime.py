@@ -16,6 +16,7 @@ __all__ = ["WorkflowRuntime"]
 class WorkflowRuntime(Starting, Delivering, Working, Looking, Operating):
     """The runtime of an app: its workflows, on its store. Use it as an async context manager, or `close()` it.
 
+    - `queues`: the queues that runs can be started in, with their limits.
     - `lease`: for how long a drive owns a run without a sign of life (seconds or a timedelta). A run whose process has
       died goes on after that.
     - `concurrency`: how many runs a sweep drives at once.

@@ -8,8 +8,8 @@ from typing import Any
 
 from workflow.core.records import ClaimedRun
 
-from .claiming import PARTS, part_counts, shares
-from .contract import ClaimLimits, ExecutionStore
+from .claiming import PARTS, Rota, Turn, part_counts
+from .contract import ExecutionStore
 from .driving import Budget, Driver
 from .registry import Registry
 from .results import RunResult, SweepResult
@@ -38,14 +38,15 @@ class Sweep:
         keep_events: bool,
     ) -> None:
         self._store = store
-        self._ids = registry.ids
+        self._rota = Rota.of(registry.ids, queues=registry.queues.values())
+        self._rota.reopen()
         self._driver = driver
         self._owner = owner
         self._budget = budget
         self._concurrency = concurrency
         self._left = {"recovered": max_recovered, "ready": max_ready, "timers": max_timers}
-        self._open = [part for part, left in self._left.items() if left]
-        """What there may be more of, and may be asked for. The first one is asked first where there is room for few."""
+        for part in [part for part, left in self._left.items() if not left]:
+            self._rota.close(part)
         self._keep_events = keep_events
         self._results: dict[str, list[RunResult[Any]]] = {
             "recovered": [],
@@ -81,30 +82,37 @@ class Sweep:
 
     async def _fill(self) -> bool:
         """Claim until there is no room, no time, or nothing more: whether anything is under way then."""
-        while self._open and (free := self._concurrency - len(self._tasks)) > 0:
+        while not self._rota.dry and (free := self._concurrency - len(self._tasks)) > 0:
             if self._budget.spent or self._driver.winding_down:
                 self._out_of_time = True
                 break
-            await self._claim(free)
+            if (turn := self._rota.next(free, self._left)) is not None:
+                await self._claim(turn)
         return bool(self._tasks)
 
-    async def _claim(self, free: int) -> None:
-        asked = shares(self._open, self._left, free)
+    async def _claim(self, turn: Turn) -> None:
         now = self._budget.clock.now()
         lease = self._driver.lease(self._owner, now)
-        claimed = await self._store.claim_due(self._ids, lease, limits=ClaimLimits(**asked), now=now)
+        claimed = await turn.group.claim(self._store, lease, turn.limits, now)
         for run in claimed:
-            self._tasks.add(asyncio.create_task(self._drive(run), name=f"drive {run.run.run_id}"))
-        self._note(claimed, asked)
+            turn.group.begun()
+            task = asyncio.create_task(self._drive(run), name=f"drive {run.run.run_id}")
+            self._tasks.add(task)
+            task.add_done_callback(lambda _: self._made_room(turn))
+        self._note(turn, claimed)
 
-    def _note(self, claimed: Sequence[ClaimedRun], asked: dict[str, int]) -> None:
-        counts = part_counts(claimed)
-        for part in [part for part in self._open if asked[part]]:
-            self._left[part] -= counts[part]
-            self._open.remove(part)
-            if counts[part] == asked[part] and self._left[part]:
-                self._open.append(part)  # there may be more of it
-            self._cut_short |= not self._left[part]
+    def _note(self, turn: Turn, claimed: Sequence[ClaimedRun]) -> None:
+        turn.note(claimed)
+        for part, count in part_counts(claimed).items():
+            self._left[part] -= count
+            if not self._left[part]:
+                self._cut_short = True  # there may be more of it
+                self._rota.close(part)
+
+    def _made_room(self, turn: Turn) -> None:
+        turn.group.ended()
+        for part in [part for part, left in self._left.items() if not left]:
+            self._rota.close(part)
 
     async def _drive(self, claimed: ClaimedRun) -> None:
         result = await self._driver.drive_safely(claimed, self._owner, self._budget, keep_events=self._keep_events)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +28,7 @@ from .claiming import Group, Rota, Turn
 from .contract import ExecutionStore
 from .driving import Budget, Driver
 from .outages import Outage
+from .queues import Queue
 from .results import RunResult
 from .spans import count
 from .stopping import Stop
@@ -85,6 +86,7 @@ class Worker:
         self,
         store: ExecutionStore,
         ids: Collection[str],
+        queues: Iterable[Queue],
         driver: Driver,
         bell: Bell,
         clock: Clock,
@@ -99,7 +101,7 @@ class Worker:
         self._clock = clock
         self._owner = owner
         self._settings = settings
-        self._rota = Rota.of(ids, settings.per_workflow)
+        self._rota = Rota.of(ids, settings.per_workflow, queues)
         self._outage = Outage()
         self._busy: set[asyncio.Task[None]] = set()
         self._under_way: dict[str, DriveEnvironment] = {}
@@ -194,9 +196,7 @@ class Worker:
     async def _claim(self, turn: Turn) -> None:
         now = self._clock.now()
         lease = self._driver.lease(self._owner, now)
-        asking = asyncio.ensure_future(
-            self._store.claim_due(turn.group.ids, lease, limits=turn.limits, now=now),
-        )
+        asking = asyncio.ensure_future(turn.group.claim(self._store, lease, turn.limits, now))
         try:
             claimed = await asyncio.shield(asking)
         except asyncio.CancelledError:

@@ -200,6 +200,8 @@ class Applier:
 
     def _cancel_requested(self, event: CancelRequested) -> bool:
         self._session.cancelled = True
+        if self._session.expiry is not None:
+            self._session.expiry.lift()
         main = self._session.main
         if main is not None:
             main.cancel(event.reason or "the run was cancelled")

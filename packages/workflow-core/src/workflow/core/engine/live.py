@@ -35,6 +35,7 @@ from workflow.core.payload import Json
 from workflow.core.records import Mail, Transition
 
 from .apply import Applier
+from .expiry import Expiry
 from .handler import HandlerTask
 from .operations import ApprovalOperation, Operation, SignalOperation, StepOperation, TimerOperation
 from .session import Session
@@ -90,6 +91,8 @@ class Live:
     async def run(self) -> None:
         """Go on until the handler has ended. Raises `Suspension` when the run was released before that."""
         rounds = 0
+        if self._session.expiry is not None:
+            self._session.timers.add(self._session.expiry)
         while True:
             self._start_operations()
             if self._session.blocked is not None:
@@ -204,7 +207,11 @@ class Live:
         self._handler.run()
 
     def _fire(self, operation: Operation) -> None:
-        event = TimerFired(**self._ledger.head(), id=operation.id)
+        event: CancelRequested | TimerFired
+        if isinstance(operation, Expiry):
+            event = CancelRequested(**self._ledger.head(), payload=Json(operation.reason))
+        else:
+            event = TimerFired(**self._ledger.head(), id=operation.id)
         self._ledger.append(event)
         self._applier.apply(event)
         self._handler.run()
@@ -396,8 +403,10 @@ class Live:
                 "do the work in ctx.step."
             )
         waits = tuple(wait for operation in operations if (wait := operation.wait()) is not None)
-        due_at = min((wait.until for wait in waits if wait.until is not None), default=None)
-        await self._release(Transition("paused", due_at, waits))
+        times = [wait.until for wait in waits if wait.until is not None]
+        if (expiry := self._session.expiry) is not None and not expiry.future.done():
+            times.append(expiry.until)
+        await self._release(Transition("paused", min(times, default=None), waits))
 
     async def _release(self, transition: Transition) -> None:
         """Release the run and leave, unless news came that the handler must see first."""

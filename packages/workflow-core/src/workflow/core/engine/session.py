@@ -13,6 +13,7 @@ from workflow.core.loop import DurableLoop, DurableTask, DurableTimer
 from workflow.core.records import ClaimedRun
 
 from .environment import DriveEnvironment
+from .expiry import Expiry
 from .history import History
 from .ledger import Ledger
 from .mailbox import Mailbox
@@ -38,6 +39,8 @@ class Session:
         self.loop = DurableLoop(started.timestamp(), self._start_timer, self._cancel_timer)
         self.history = History(history, self.loop)
         self.main: DurableTask | None = None
+        expires_at = claimed.run.expires_at
+        self.expiry = None if expires_at is None else Expiry(expires_at, self.loop)
         self.recorded: dict[str, NowRecorded | UuidRecorded] = {
             event.id: event for event in history if type(event) is NowRecorded or type(event) is UuidRecorded
         }

@@ -92,10 +92,15 @@ class Delivering(RuntimeParts):
         check_size(mail.payload, self.store.capabilities.max_payload, f"The payload of {mail.kind} {mail.id!r}")
         budget = self._budget(now, max_duration)
         at = budget.clock.now()
-        lease = self._driver.lease(self.owner, at) if drive else None
+        # Where queues have limits, the run's queue is known only after the delivery.
+        lease = self._driver.lease(self.owner, at) if drive and not self._registry.queues else None
         delivered = await self.store.deliver(run_id, mail, lease=lease, now=at)
-        if delivered.claimed is not None:
-            return await self._driver.drive(delivered.claimed, self.owner, budget, keep_events=include_events)
+        claimed = delivered.claimed
+        if drive and lease is None and _is_ready(delivered, at):
+            assert delivered.run is not None
+            claimed = await self._claim_one(delivered.run, at)
+        if claimed is not None:
+            return await self._driver.drive(claimed, self.owner, budget, keep_events=include_events)
         if delivered.outcome == "accepted":
             self._keeper.tell_news(run_id)
             if delivered.run is not None and delivered.run.status == "queued" and delivered.run.due_at is not None:
@@ -103,6 +108,13 @@ class Delivering(RuntimeParts):
         if delivered.run is None:
             return RunResult("not_found", run_id)
         return self._state_result(delivered.run, _delivered_kind(delivered, delivered.run))
+
+
+def _is_ready(delivered: Delivered, at: datetime) -> bool:
+    run = delivered.run
+    if delivered.outcome != "accepted" or run is None or run.due_at is None:
+        return False
+    return run.status == "queued" and run.due_at <= at
 
 
 def _delivered_kind(delivered: Delivered, run: RunRecord) -> RunKind:

@@ -9,14 +9,15 @@ from typing import Any
 from workflow.core import InvalidArgumentError, Workflow
 from workflow.core.arguments import Duration, aware
 from workflow.core.clock import Clock, OffsetClock, SystemClock
-from workflow.core.records import RunRecord
+from workflow.core.records import ClaimedRun, RunRecord
 from workflow.core.telemetry import NO_TELEMETRY, Telemetry, find_telemetry
 from workflow.runtime.bell import Bell
 from workflow.runtime.codec import Codec, CodecStore
-from workflow.runtime.contract import ExecutionStore
+from workflow.runtime.contract import ClaimLimits, ExecutionStore
 from workflow.runtime.driving import Budget, Driver, new_owner
 from workflow.runtime.leases import LeaseKeeper
 from workflow.runtime.publishing import Publisher
+from workflow.runtime.queues import Queue
 from workflow.runtime.reading import Reader
 from workflow.runtime.registry import Registration, Registry
 from workflow.runtime.results import RunKind, RunResult
@@ -33,6 +34,7 @@ class RuntimeParts:
         store: ExecutionStore,
         workflows: Iterable[Workflow[Any, Any] | Registration],
         *,
+        queues: Iterable[Queue] = (),
         lease: Duration = 30.0,
         concurrency: int = 10,
         publish: Callable[[Any], Awaitable[Any] | Any] | None = None,
@@ -49,7 +51,9 @@ class RuntimeParts:
         self.clock: Clock = clock or SystemClock()
         self.owner = owner or new_owner()
         self._concurrency = count(concurrency, "concurrency", least=1)
-        self._registry = Registry(workflows)
+        self._registry = Registry(workflows, queues)
+        if self._registry.queues and not self.store.capabilities.queues:
+            raise InvalidArgumentError(f"{type(store).__name__} can't do queues with limits (capabilities.queues).")
         self._publisher = Publisher(publish)
         self._telemetry: Telemetry | None = None if telemetry else NO_TELEMETRY
         self._bell = Bell()
@@ -94,6 +98,18 @@ class RuntimeParts:
         if found is not NO_TELEMETRY:  # the app may set its provider later
             self._telemetry = found
         return found
+
+    async def _claim_one(self, run: RunRecord, at: datetime) -> ClaimedRun | None:
+        """Claim a run that is ready, if the limits of its queue allow it now."""
+        lease = self._driver.lease(self.owner, at)
+        queue = self._registry.queues.get(run.queue_name)
+        if queue is None:
+            return await self.store.claim_run(run.run_id, lease, now=at)
+        limits = ClaimLimits(0, 1, 0)
+        claimed = await self.store.claim_queue(
+            queue, [run.workflow_id], lease, limits=limits, now=at, run_id=run.run_id
+        )
+        return claimed[0] if claimed else None
 
     def _state_result(self, record: RunRecord, kind: RunKind, *, created: bool = False) -> RunResult[Any]:
         run = self._driver.view(record)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 from uuid import uuid4
 
 from workflow.core import InvalidArgumentError, Workflow
 from workflow.core.arguments import Duration, identifier
 from workflow.core.payload import check_size
-from workflow.core.records import NewRun, RunRecord
+from workflow.core.records import ClaimedRun, CreatedRun, NewRun, RunRecord
+from workflow.runtime.placing import Placement, place
 from workflow.runtime.results import RunResult
 from workflow.runtime.spans import span
 
@@ -34,6 +35,11 @@ class Starting(RuntimeParts):
         input: InputT | dict[str, Any] | None = None,
         drive: bool = True,
         delay: Duration | None = None,
+        queue: str | None = None,
+        key: str | None = None,
+        priority: int | None = None,
+        timeout: Duration | None = None,
+        debounce: Duration | None = None,
         max_duration: float | None = None,
         include_events: bool = True,
         now: datetime | None = None,
@@ -47,6 +53,11 @@ class Starting(RuntimeParts):
         input: Any = None,
         drive: bool = True,
         delay: Duration | None = None,
+        queue: str | None = None,
+        key: str | None = None,
+        priority: int | None = None,
+        timeout: Duration | None = None,
+        debounce: Duration | None = None,
         max_duration: float | None = None,
         include_events: bool = True,
         now: datetime | None = None,
@@ -59,6 +70,11 @@ class Starting(RuntimeParts):
         input: Any = None,
         drive: bool = True,
         delay: Duration | None = None,
+        queue: str | None = None,
+        key: str | None = None,
+        priority: int | None = None,
+        timeout: Duration | None = None,
+        debounce: Duration | None = None,
         max_duration: float | None = None,
         include_events: bool = True,
         now: datetime | None = None,
@@ -69,6 +85,11 @@ class Starting(RuntimeParts):
         input, and nothing is executed. With `drive=False` the run is only enqueued, for a sweep or worker; with a
         `delay` as well, and it starts no earlier than that.
 
+        - `queue`, `key`, `priority`, `timeout`: instead of what the workflow's `Registration` says; see there. A run
+          whose queue has no room is `queued`, and goes on when there is some.
+        - `debounce`: enqueue it for so much later; a run of this id that is still waiting to begin gets the new input
+          and waits anew. So of many starts in a row one run comes, with the last input.
+
         Raises `InvalidArgumentError` (unknown workflow, bad id, an id that another workflow's run has) and
         `PayloadError` (the input does not fit). What goes wrong in the workflow is in the result.
         """
@@ -76,23 +97,37 @@ class Starting(RuntimeParts):
         run_id = identifier(run_id, "run_id") if run_id is not None else f"{definition.id}:{uuid4()}"
         budget = self._budget(now, max_duration)
         at = budget.clock.now()
-        due_at = at if delay is None else at + span(delay, "delay")
-        new = NewRun(run_id, definition.id, definition.version, self._input_text(definition, input, run_id), due_at)
-        lease = self._driver.lease(self.owner, at) if drive and delay is None else None
-        created = await self.store.create_run(new, lease=lease, now=at)
-        if created.claimed is not None:
-            result = await self._driver.drive(created.claimed, self.owner, budget, keep_events=include_events)
+        later = _later(delay, debounce)
+        text, value = self._input_text(definition, input, run_id)
+        new = NewRun(
+            run_id, definition.id, definition.version, text, at + later, replace_unstarted=debounce is not None
+        )
+        new = place(self._registry, new, value, Placement(queue, key, priority, timeout))
+        drive = drive and delay is None and debounce is None
+        created, claimed = await self._create(new, drive, at)
+        if claimed is not None:
+            result = await self._driver.drive(claimed, self.owner, budget, keep_events=include_events)
             return replace(result, created=True)
-        if created.created:
-            self._bell.ring(due_at)
+        if created.created or (debounce is not None and created.run.status == "queued"):
+            self._bell.ring(new.due_at)
         self._check_same_workflow(created.run, definition)
         return self._state_result(created.run, created.run.status, created=created.created)
 
-    def _input_text(self, definition: Workflow[Any, Any], input: Any, run_id: str) -> str:
+    async def _create(self, new: NewRun, drive: bool, at: datetime) -> tuple[CreatedRun, ClaimedRun | None]:
+        """Create a run, and claim it for a drive. Where its queue has limits, they are asked after it is there."""
+        limited = new.queue is not None
+        lease = self._driver.lease(self.owner, at) if drive and not limited else None
+        created = await self.store.create_run(new, lease=lease, now=at)
+        if drive and limited and created.created:
+            return created, await self._claim_one(created.run, at)
+        return created, created.claimed
+
+    def _input_text(self, definition: Workflow[Any, Any], input: Any, run_id: str) -> tuple[str, Any]:
+        """The input as text, and as the handler will see it."""
         what = f"The input of run {run_id!r} of workflow {definition.id!r}"
-        text, _ = definition.input_type.coerce(input, what)
+        text, value = definition.input_type.coerce(input, what)
         check_size(text, self.store.capabilities.max_payload, what)
-        return text
+        return text, value
 
     def _check_same_workflow(self, run: RunRecord, definition: Workflow[Any, Any]) -> None:
         if run.workflow_id != definition.id:
@@ -100,3 +135,11 @@ class Starting(RuntimeParts):
                 f"There is a run {run.run_id!r} already, of workflow {run.workflow_id!r}: a run of "
                 f"{definition.id!r} needs another run_id."
             )
+
+
+def _later(delay: Duration | None, debounce: Duration | None) -> timedelta:
+    if delay is not None and debounce is not None:
+        raise InvalidArgumentError("Give delay= or debounce=, not both.")
+    if debounce is not None:
+        return span(debounce, "debounce")
+    return span(delay, "delay") if delay is not None else timedelta(0)

@@ -85,7 +85,16 @@ class Working(RuntimeParts):
             on_result,
         )
         stopping = Stop(stop)
-        worker = Worker(self.store, self.workflow_ids, self._driver, self._bell, self.clock, self.owner, settings)
+        worker = Worker(
+            self.store,
+            self.workflow_ids,
+            self._registry.queues.values(),
+            self._driver,
+            self._bell,
+            self.clock,
+            self.owner,
+            settings,
+        )
         with stopping.on_signals() if signals else nullcontext():
             return await worker.run(stopping)
 

@@ -11,7 +11,7 @@ import pytest
 from workflow.core import LeaseLostError
 from workflow.core.records import LogRecord, NewRun
 from workflow.runtime.contract import TICKS_KEPT, ExecutionStore
-from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey, ScheduleRecord, TickRecord
+from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey, ScheduleRecord, TickOutcome, TickRecord
 
 from .harness import Handles, Reopen, StoreSuite, durable_test, race_test, store_test
 from .samples import (
@@ -46,8 +46,8 @@ def scheduled(run_id: str, key: ScheduleKey = KEY, *, due: float = 0) -> NewRun:
     return new_run(run_id, key.workflow_id, due=due, schedule_id=key.schedule_id)
 
 
-def tick(number: float, **more: Any) -> TickRecord:
-    return TickRecord(at(number), **{"outcome": "started", "at": at(number + 1), **more})
+def tick(number: float, outcome: TickOutcome = "started", **more: Any) -> TickRecord:
+    return TickRecord(at(number), outcome, at(number + 1), **more)
 
 
 async def apply(store: ExecutionStore, commit: ScheduleCommit) -> bool:
