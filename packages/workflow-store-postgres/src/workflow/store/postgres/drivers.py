@@ -16,6 +16,7 @@ from workflow.core.errors import InvalidArgumentError, StoreError, StoreUnavaila
 from .rows import Row
 
 __all__ = [
+    "BusyError",
     "Driver",
     "LostConnectionError",
     "RefusedError",
@@ -32,6 +33,10 @@ class LostConnectionError(Exception):
 
 class RefusedError(Exception):
     """The server has undone the statement because of others (a serialization failure or a deadlock): say it again."""
+
+
+class BusyError(Exception):
+    """Another transaction was in the way for longer than the statement waits. Nothing has happened."""
 
 
 class SchemaError(Exception):
@@ -171,6 +176,7 @@ def adapt(connection: Any, *, pooler: bool) -> Driver:
 # What the five characters of SQLSTATE say. Classes first: 08 is the connection, 57P0x a server that shuts down.
 _LOST = ("08", "57P01", "57P02", "57P03", "25006", "53300")
 _REFUSED = ("40001", "40P01")
+_BUSY = ("55P03",)
 _SCHEMA = ("3F000", "42P01", "42703")
 _DATA = ("22", "54")
 _PREPARED = ("26000",)
@@ -191,6 +197,8 @@ def translated(error: BaseException, *, connecting: bool = False) -> Exception |
         return LostConnectionError(text)  # behind a pooler, what asyncpg asks a new connection may go astray
     if state.startswith(_REFUSED):
         return RefusedError(text)
+    if state.startswith(_BUSY):
+        return BusyError(text)
     if state.startswith(_SCHEMA):
         return SchemaError(text)
     if state.startswith(_PREPARED):

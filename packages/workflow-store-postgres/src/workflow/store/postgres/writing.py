@@ -23,11 +23,12 @@ from workflow.core.records import (
 
 from .commits import answer_from_row, append_args, commit_args, finish_args, is_short, outcome_of, size_of
 from .connector import Connector
+from .drivers import BusyError
 from .groups import Again, Group
 from .rows import Row, encode, log_from_arrays, mail_from_arrays, maybe_utc, run_record
 from .statements import Statements
 
-__all__ = ["Creation", "Delivery", "Writing"]
+__all__ = ["Creation", "Delivery", "Undecided", "Writing", "created", "creation_args", "delivered", "delivery_args"]
 
 Creation = tuple[NewRun, Lease | None, datetime]
 Undecided = Exception | type[Again]
@@ -49,7 +50,7 @@ class Writing:
         self._connector = connector
         self.commits: Group[Commit, Committed] = Group(self._write_commits, size=size_of, writers=writers)
         self.creates: Group[Creation, CreatedRun] = Group(
-            self._write_creations, size=lambda creation: len(creation[0].input), writers=1
+            self._write_creations, size=lambda creation: len(creation[0].input), writers=2
         )
         self.deliveries: Group[Delivery, Delivered] = Group(
             self._write_deliveries, size=lambda delivery: len(delivery.mail.payload), writers=1
@@ -100,19 +101,25 @@ class Writing:
     # -- Creations
 
     async def _write_creations(self, creations: Sequence[Creation]) -> Sequence[CreatedRun | Undecided]:
-        asked = [_creation_args(creation) for creation in creations]
-        if len(asked) == 1:
-            rows = await self._connector.fetch(self._sql.create, *asked[0])
-        else:
-            columns = [list(column) for column in zip(*asked, strict=True)]
-            rows = await self._connector.fetch(self._sql.create_many, *columns)
+        asked = [creation_args(creation) for creation in creations]
+        try:
+            if len(asked) == 1:
+                rows = await self._connector.fetch(self._sql.create, *asked[0])
+            else:
+                columns = [list(column) for column in zip(*asked, strict=True)]
+                rows = await self._connector.fetch(self._sql.create_many, *columns)
+        except BusyError:
+            # A transaction of the app has created one of these runs and takes its time.
+            if len(asked) == 1:
+                return [Again]
+            return [answer for creation in creations for answer in await self._write_creations([creation])]
         found = {row[0]: row for row in rows}
-        return [_created(creation, found[n]) for n, creation in enumerate(creations, 1)]
+        return [created(creation, found[n]) for n, creation in enumerate(creations, 1)]
 
     # -- Deliveries
 
     async def _write_deliveries(self, deliveries: Sequence[Delivery]) -> Sequence[Delivered | Undecided]:
-        asked = [_delivery_args(delivery) for delivery in deliveries]
+        asked = [delivery_args(delivery) for delivery in deliveries]
         if len(asked) == 1:
             rows = await self._connector.fetch(self._sql.deliver, *asked[0])
         else:
@@ -121,7 +128,7 @@ class Writing:
         found = {row[27]: row for row in rows}
         stale = [row[0] for row in rows if row[30] and not row[33]]
         again = await self._reread(stale) if stale else {}
-        return [_delivered(delivery, found[n], again) for n, delivery in enumerate(deliveries, 1)]
+        return [delivered(delivery, found[n], again) for n, delivery in enumerate(deliveries, 1)]
 
     async def _reread(self, run_ids: list[str]) -> dict[str, Row]:
         rows = await self._connector.fetch(self._sql.look, run_ids, [0] * len(run_ids), True)
@@ -139,13 +146,13 @@ def _decided(
     return Committed(applied[1], tuple(new for new in mail if new.seq not in commit.consumed))
 
 
-def _creation_args(creation: Creation) -> tuple[Any, ...]:
+def creation_args(creation: Creation) -> tuple[Any, ...]:
     new, lease, now = creation
     claim = (None, None) if lease is None else (lease.owner, lease.until)
     return (new.run_id, new.workflow_id, new.workflow_version, encode(new.input), now, new.due_at, *claim)
 
 
-def _created(creation: Creation, row: Row) -> CreatedRun | Undecided:
+def created(creation: Creation, row: Row) -> CreatedRun | Undecided:
     new, lease, now = creation
     if not row[1]:
         # There is one of this id; if it isn't shown, it was committed while ours was waiting for it.
@@ -167,14 +174,14 @@ def _created(creation: Creation, row: Row) -> CreatedRun | Undecided:
     return CreatedRun(run, created=True, claimed=None if lease is None else ClaimedRun(run, (), (), "queued"))
 
 
-def _delivery_args(delivery: Delivery) -> tuple[Any, ...]:
+def delivery_args(delivery: Delivery) -> tuple[Any, ...]:
     mail, lease = delivery.mail, delivery.lease
     claim = (None, None) if lease is None else (lease.owner, lease.until)
     text = (encode(mail.name), encode(mail.payload), encode(mail.key))
     return (delivery.run_id, mail.kind, mail.id, *text, delivery.now, *claim)
 
 
-def _delivered(delivery: Delivery, row: Row, again: dict[str, Row]) -> Delivered | Undecided:
+def delivered(delivery: Delivery, row: Row, again: dict[str, Row]) -> Delivered | Undecided:
     _, accepted, awaited, claims, locked, known, fresh, repeated = row[27:35]
     if not locked:
         return Again if known else Delivered("not_found")

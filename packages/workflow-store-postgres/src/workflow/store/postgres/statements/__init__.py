@@ -17,7 +17,11 @@ A row that does not satisfy its guard is not in `held`, so nothing at all happen
 asks again a moment later. So a statement that moves hundreds of runs can't be held up by one of them, say, by a
 transaction of the app that has delivered a signal and now takes its time; and as nobody waits for a row while holding
 another, there is no deadlock, in whatever order rows are locked. Inserts of runs can wait, for a rival insert of the
-same id; a group does them in the order of the ids, so no two groups wait for each other.
+same id; a group does them in the order of the ids, so no two groups wait for each other, and a rival that takes its
+time (a transaction of the app that has created a run) makes the statement fail after a moment, and the store ask again.
+
+**Transactions of others.** `create_within`, `deliver_within` and `commit_within` are parts of a longer transaction, of
+the app's or of a database step's. They wait for what they need, as that transaction's own statements do.
 
 **Snapshots.** Under READ COMMITTED all parts of a statement see what was committed when it began. Except for the rows
 that it locks: of those it sees the newest version, and the guard is evaluated on it again. So the row is the truth,
@@ -42,7 +46,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from . import claiming, committing, creating, delivering, reading
-from .parts import channel_of, quoted, with_schema
+from .parts import channel_of, quoted, waiting, with_schema
 
 __all__ = ["Statements", "channel_of", "quoted", "with_schema"]
 
@@ -72,6 +76,10 @@ class Statements:
         self.commit_many = fill(committing.commit(many=True))
         self.deliver = fill(delivering.deliver(many=False))
         self.deliver_many = fill(delivering.deliver(many=True))
+        # In a transaction of the app's, and in one of a step's: see `waiting`.
+        self.create_within = fill(creating.create(many=False, patient=True))
+        self.deliver_within = waiting(self.deliver)
+        self.commit_within = waiting(self.commit)
         self.purge = fill(creating.PURGE)
         self.version = fill(reading.VERSION)
 

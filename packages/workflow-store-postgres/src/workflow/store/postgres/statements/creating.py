@@ -20,10 +20,16 @@ _NEW: Columns = (
 )
 
 
-def create(*, many: bool) -> str:
+# For how long an insert waits for a rival one of the same id, in milliseconds. Most are done long before.
+_PATIENCE = "SELECT set_config('lock_timeout', '50', true) AS lock_timeout"
+
+
+def create(*, many: bool, patient: bool = False) -> str:
+    """`patient` waits for as long as a rival insert takes; otherwise the statement fails then (SQLSTATE 55P03)."""
     once, order = ("MATERIALIZED", "ORDER BY a.run_id") if many else ("NOT MATERIALIZED", "")
+    patience = "" if patient else f"patience AS MATERIALIZED ({_PATIENCE}), "
     return f"""
-WITH asked AS {once} ({asked(_NEW, many=many)}),
+WITH {patience}asked AS {once} ({asked(_NEW, many=many)}),
 created AS (
     INSERT INTO :"schema".workflow_runs AS r (
         run_id, workflow_id, workflow_version, input, created_at, updated_at,
@@ -33,7 +39,7 @@ created AS (
         CASE WHEN a.owner IS NULL THEN 'queued' ELSE 'running' END, a.owner,
         CASE WHEN a.owner IS NULL THEN 0 ELSE 1 END, CASE WHEN a.owner IS NOT NULL THEN a.now END,
         coalesce(a.until, a.due_at), coalesce(a.until, a.due_at)
-    FROM asked a {order}
+    FROM {"" if patient else "patience, "}asked a {order}
     ON CONFLICT (run_id) DO NOTHING
     RETURNING r.run_id, r.workflow_id, r.status
 ), {told("created")}

@@ -22,6 +22,7 @@ __all__ = [
     "quoted",
     "scalars",
     "told",
+    "waiting",
     "with_schema",
 ]
 
@@ -60,6 +61,14 @@ def told(of: str) -> str:
 
 
 TELL = "(SELECT count(told.done) FROM told)"
+
+
+def waiting(sql: str) -> str:
+    """The same statement for a transaction of the app's or of a step's: it waits for the lock of a row.
+
+    It holds up nobody but its own transaction, and Postgres finds out if that is a deadlock.
+    """
+    return sql.replace("FOR UPDATE SKIP LOCKED", "FOR UPDATE")
 
 
 def columns_of(alias: str) -> str:
