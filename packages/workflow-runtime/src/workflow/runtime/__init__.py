@@ -19,6 +19,7 @@ from .worker import WorkerReport
 
 if TYPE_CHECKING:
     from .http import WorkflowHTTP
+    from .schedules.schedule import Schedule
     from .schedules.spec import cron, every
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "RunKind",
     "RunPage",
     "RunResult",
+    "Schedule",
     "SweepResult",
     "SweepSummary",
     "WorkerReport",
@@ -48,7 +50,7 @@ __all__ = [
 ]
 
 
-_SCHEDULING = {"cron": ".schedules.spec", "every": ".schedules.spec"}
+_SCHEDULING = {"Schedule": ".schedules.schedule", "cron": ".schedules.spec", "every": ".schedules.spec"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from workflow.core import DefinitionError, InvalidArgumentError, Workflow
 from workflow.core.arguments import Duration, identifier
 
 from .queues import Holds, Queue, RateLimit, checked_queues
+from .schedules.schedule import Schedule, checked_schedules
 from .spans import span
 
 __all__ = ["Registration", "Registry"]
@@ -32,11 +33,13 @@ class Registration:
     - `priority`: higher ones are driven first, among the runs of a queue that has limits.
     - `timeout` (seconds or a timedelta): how long a run may take from when it is first due, waits included. Then it is
       asked to cancel.
+
+    `schedules` start runs of it again and again: see `Schedule`.
     """
 
     target: Workflow[Any, Any] | str
     id: str | None = None
-    schedules: Sequence[Any] = ()
+    schedules: Sequence[Schedule] = ()
     queue: str | None = None
     key: Callable[[Any], str | None] | None = None
     priority: int = 0
@@ -65,6 +68,7 @@ class Registration:
             )
         if self.timeout is not None and not span(self.timeout, f"The timeout of {self.workflow_id!r}"):
             raise DefinitionError(f"The timeout of {self.workflow_id!r} must be longer than nothing.")
+        object.__setattr__(self, "schedules", checked_schedules(self.workflow_id, self.schedules))
 
     @property
     def own_queue(self) -> Queue:

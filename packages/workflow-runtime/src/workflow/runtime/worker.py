@@ -30,6 +30,7 @@ from .driving import Budget, Driver
 from .outages import Outage
 from .queues import Queue
 from .results import RunResult
+from .schedules.watching import Watch
 from .spans import count
 from .stopping import Stop
 
@@ -92,6 +93,7 @@ class Worker:
         clock: Clock,
         owner: str,
         settings: WorkerSettings,
+        watch: Watch,
     ) -> None:
         settings.check(ids)
         self._store = store
@@ -101,6 +103,7 @@ class Worker:
         self._clock = clock
         self._owner = owner
         self._settings = settings
+        self._watch = watch
         self._rota = Rota.of(ids, settings.per_workflow, queues)
         self._outage = Outage()
         self._busy: set[asyncio.Task[None]] = set()
@@ -151,8 +154,11 @@ class Worker:
     # Looking
 
     async def _look(self, stop: Stop) -> None:
-        """Claim what is due, as far as there is room. Never raises: the store may be away for a while."""
+        """Start what schedules want, and claim what is due, as far as there is room. Never raises: the store may be
+        away for a while."""
         try:
+            if await self._watch.look():
+                self._rota.reopen()
             if self._clock.now() >= self._look_at:
                 await self._peek()
             while not stop.asked.is_set() and (turn := self._rota.next(self._free)) is not None:
@@ -161,6 +167,7 @@ class Worker:
             now = self._clock.now()
             self._rota.close()
             self._look_at = now + self._outage.failed(error, now)
+            self._watch.put_off(self._look_at)
 
     @property
     def _free(self) -> int:
@@ -221,6 +228,7 @@ class Worker:
         budget = Budget(self._clock)
         result = await self._driver.drive_safely(claimed, self._owner, budget, under_way=self._under_way)
         self._kinds[result.kind] += 1
+        self._watch.ended(claimed.run)
         self._note(result)
 
     def _note(self, result: RunResult[Any]) -> None:
@@ -245,10 +253,10 @@ class Worker:
     # Resting
 
     async def _rest(self) -> None:
-        """Until there is something to look at. With every place taken only the end of a drive matters."""
+        """Until there is something to look at. With every place taken only schedules and the end of a drive matter."""
         if self._wake.is_set():
             return
-        if self._free <= 0:
+        if self._rest_until is None:
             await self._wake.wait()
             return
         timer = asyncio.create_task(self._sleep(), name="workflow poll")
@@ -258,12 +266,20 @@ class Worker:
                 await self._wake.wait()
         except TimeoutError:
             self._look_at = self._clock.now()
+            self._watch.put_off(self._look_at)
         finally:
             timer.cancel()
             await asyncio.wait([timer])
 
+    @property
+    def _rest_until(self) -> datetime | None:
+        look_at = self._look_at if self._free > 0 else None
+        return min((at for at in (look_at, self._watch.look_at) if at is not None), default=None)
+
     async def _sleep(self) -> None:
-        await self._clock.sleep_until(self._look_at, busy=True)
+        until = self._rest_until
+        assert until is not None
+        await self._clock.sleep_until(until, busy=True)
         self._wake.set()
 
     async def _listen(self) -> None:

@@ -118,10 +118,12 @@ class _Look:
         return not self._record.active or self._schedule.overlap == "allow"
 
     def _confirm(self) -> ScheduleCommit | None:
-        """Say that this version is there, where another one might wonder."""
-        if not self._state.superseded or abs(self._now - self._state.confirmed_at) < CONFIRM_EVERY:
-            return None
-        return self._commit(self._state)
+        """Say that this version is there, where another one might wonder, and what comes next, where nobody has."""
+        recent = abs(self._now - self._state.confirmed_at) < CONFIRM_EVERY
+        untold = self._state.next is None and self._schedule.enabled and not self._record.paused
+        if (self._state.superseded and not recent) or (untold and self._spec.next_after(self._state.after) is not None):
+            return self._commit(self._state)
+        return None
 
     # Which ticks
 

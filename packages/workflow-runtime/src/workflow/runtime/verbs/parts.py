@@ -21,6 +21,8 @@ from workflow.runtime.queues import Queue
 from workflow.runtime.reading import Reader
 from workflow.runtime.registry import Registration, Registry
 from workflow.runtime.results import RunKind, RunResult
+from workflow.runtime.schedules.making import registered_schedules
+from workflow.runtime.schedules.materializing import Materializer
 from workflow.runtime.spans import count, span
 
 __all__ = ["RuntimeParts"]
@@ -54,6 +56,8 @@ class RuntimeParts:
         self._registry = Registry(workflows, queues)
         if self._registry.queues and not self.store.capabilities.queues:
             raise InvalidArgumentError(f"{type(store).__name__} can't do queues with limits (capabilities.queues).")
+        self._schedules = registered_schedules(self._registry, self.store)
+        self._materializer = Materializer(self.store, self._schedules)
         self._publisher = Publisher(publish)
         self._telemetry: Telemetry | None = None if telemetry else NO_TELEMETRY
         self._bell = Bell()

@@ -10,6 +10,7 @@ from typing import Any
 
 from workflow.core.arguments import Duration
 from workflow.runtime.results import RunResult, SweepResult
+from workflow.runtime.schedules.watching import Watch
 from workflow.runtime.spans import count, span
 from workflow.runtime.stopping import Stop
 from workflow.runtime.sweeping import Sweep
@@ -35,20 +36,22 @@ class Working(RuntimeParts):
         owner: str | None = None,
         now: datetime | None = None,
     ) -> SweepResult:
-        """Do what is due, within bounds: recover runs of owners that died, go on with ready runs, fire timers.
+        """Do what is due, within bounds: start the runs of schedules, recover runs of owners that died, go on with
+        ready runs, fire timers.
 
         At most so many of each, and for at most `max_duration` seconds: nothing new is begun when a tenth of it (at
         most a second) is left, and drives yield then. Drives up to `concurrency` runs at once. A bad run is a bad
         result, never an error. Raises what the store raises when it can't be reached.
         """
-        count(max_scheduled_runs, "max_scheduled_runs")
         sweep = Sweep(
             self.store,
             self._registry,
             self._driver,
             owner or self.owner,
             self._budget(now, max_duration),
+            materializer=self._materializer,
             concurrency=self._concurrency,
+            max_scheduled_runs=count(max_scheduled_runs, "max_scheduled_runs"),
             max_recovered=count(max_recovered, "max_recovered"),
             max_ready=count(max_ready, "max_ready"),
             max_timers=count(max_timers, "max_timers"),
@@ -94,6 +97,7 @@ class Working(RuntimeParts):
             self.clock,
             self.owner,
             settings,
+            Watch(self._materializer, self.clock),
         )
         with stopping.on_signals() if signals else nullcontext():
             return await worker.run(stopping)
