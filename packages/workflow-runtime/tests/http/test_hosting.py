@@ -187,7 +187,7 @@ def test_a_timeout_of_the_store_is_no_end_of_the_budget():
             raise TimeoutError("the store")
 
     async def scenario() -> None:
-        runtime = WorkflowRuntime(Slow(), [hang])
+        runtime = WorkflowRuntime(Slow(), [stuck_workflow])
         with pytest.raises(TimeoutError, match="the store"):
             await sweep_within(RuntimeSource(runtime), owner="test", remaining=timedelta(minutes=1).total_seconds())
 

@@ -61,7 +61,8 @@ class Registration:
                 )
         elif not isinstance(self.target, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DefinitionError(f"Registration takes a workflow or its import path, not {self.target!r}.")
-        if self.queue is not None and self.own_queue.limited:
+        limited = self.own_queue.limited  # to make it checks the limits
+        if self.queue is not None and limited:
             raise DefinitionError(
                 f"The registration of {self.workflow_id!r} names the queue {self.queue!r} and limits of its own: give "
                 "the limits to that queue."

@@ -14,6 +14,10 @@ from .clock import TestClock
 __all__ = ["SweepingRuntime", "skip_time"]
 
 
+_A_WHILE = timedelta(seconds=1)
+"""How far to go on where something is due and the limits of its queue don't let it start."""
+
+
 class SweepingRuntime(Protocol):
     """What `skip_time` needs of a `WorkflowRuntime`."""
 
@@ -37,11 +41,12 @@ async def skip_time(
     """
     end = clock.now() + until if isinstance(until, timedelta) else until
     for _ in range(max_sweeps):
-        await runtime.sweep()
+        swept = await runtime.sweep()
         due = await runtime.store.next_due(runtime.workflow_ids)
         if due is None or (end is not None and due > end):
             return clock.set(max(end, clock.now())) if due is not None and end is not None else clock.now()
-        clock.set(max(due, clock.now()))
+        idle = due <= clock.now() and not swept.summary.total
+        clock.set(max(due, clock.now() + _A_WHILE if idle else clock.now()))
     raise InvalidArgumentError(
         f"After {max_sweeps} sweeps there is still something due at {clock.now().isoformat()}. "
         "If a workflow is meant to go on forever, say with `until=` when to stop."
