@@ -27,6 +27,7 @@ _MAX_DEPTH = 200  # what pydantic can read back; it writes less under WebAssembl
 _MAX_SHOWN = 80
 _MAX_DIGITS = 4000
 """No integer in a text of this length is too long to be read."""
+_LONG = 1 << 63
 _CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 JSON_TYPES: frozenset[type[Any]] = frozenset({dict, list, str, int, float, bool, type(None)})
 """The types that JSON has by itself."""
@@ -99,7 +100,7 @@ class PayloadType:
     With type `Any` it takes plain JSON values and nothing else; `note` says why, where there is more to say about it.
     """
 
-    __slots__ = ("_adapter", "_plain", "_read", "_remedy", "type")
+    __slots__ = ("_adapter", "_plain", "_read", "_remedy", "_write", "type")
 
     def __init__(self, type_: Any, note: str = "") -> None:
         self.type = type_
@@ -107,6 +108,7 @@ class PayloadType:
         self._adapter = _adapter(type_)
         # The validator itself: replay reads a value for every step, and the adapter's method costs more than that.
         self._read = self._adapter.validator.validate_json
+        self._write = self._adapter.serializer.to_json
         self._remedy = note or _GIVE_TYPE
 
     @property
@@ -122,6 +124,8 @@ class PayloadType:
         if self._plain:
             return self._round_trip_plain(value, what)
         text = self._dump(value, what)
+        if type(value) is self.type and _is_exact(value):
+            return text, value
         try:
             decoded = self._read(text, by_alias=True, by_name=True)
         except Exception as error:
@@ -168,7 +172,7 @@ class PayloadType:
 
     def _dump(self, value: Any, what: str) -> str:
         try:
-            return self._adapter.dump_json(value, by_alias=False, round_trip=True, warnings="error").decode()
+            return self._write(value, by_alias=False, round_trip=True, warnings="error").decode()
         except Exception as error:
             reasons = _reasons(error)
             remedy = _SET_BASE64 if "utf-8 sequence" in reasons else "Use a value of that type that JSON can hold."
@@ -259,6 +263,12 @@ def _configured(type_: Any) -> TypeAdapter[Any]:
         if error.code != "type-adapter-config-unused":
             raise
         return TypeAdapter(type_)
+
+
+def _is_exact(value: Any) -> bool:
+    """Whether JSON gives back just this of a value that was declared as exactly its class, and was written."""
+    kind = cast("type[Any]", type(value))
+    return kind is str or kind is bool or (kind is int and -_LONG < value < _LONG)
 
 
 def _fault(value: Any, depth: int) -> str | None:

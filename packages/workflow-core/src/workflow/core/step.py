@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -79,6 +80,5 @@ def current_step() -> StepContext:
         ) from None
 
 
-def set_current_step(context: StepContext) -> None:
-    """Make it the current step of this context (for the engine)."""
-    _current.set(context)
+set_current_step: Callable[[StepContext], object] = _current.set
+"""Make it the current step of this context (for the engine)."""

@@ -49,6 +49,7 @@ class Applier:
         self._session = session
         self._expect = session.operations.expect
         self._close = session.operations.close
+        self._open = session.operations.open
         self._methods: dict[type[Event | Result], Callable[[Any], bool]] = {
             Result: self._result,
             StepFinished: self._step_finished,
@@ -117,7 +118,7 @@ class Applier:
 
     def finish_step(self, operation: Operation, value: Any) -> bool:
         """Give the handler a result. Live, the value is at hand already: what its JSON gave back."""
-        self._close(operation)
+        self._open.pop(operation.id, None)
         operation.future.set_result(value)
         return True
 

@@ -182,9 +182,9 @@ class Drive:
         return ctx
 
     def _emit_started(self, session: Session) -> None:
-        run, at = self._run, session.ledger.now()
-        session.ledger.emit(
-            RunStarted(run_id=run.run_id, at=at, workflow_id=run.workflow_id, workflow_version=run.workflow_version)
+        run, ledger = self._run, session.ledger
+        ledger.emit_unmade(
+            RunStarted, at=ledger.now(), workflow_id=run.workflow_id, workflow_version=run.workflow_version
         )
 
     async def _handle(self, definition: Workflow[Any, Any], ctx: Any, session: Session) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from workflow.core.events import Event
-from workflow.core.journal import write_event
-from workflow.core.payload import check_size
+from workflow.core.events import Event, StepFinished
+from workflow.core.journal import write_event, write_result
+from workflow.core.payload import Json, check_size
 from workflow.core.records import Commit, Committed, LogRecord, Mail, RunRecord, Transition
+
+from .published import Published, Unmade
 
 if TYPE_CHECKING:
     from .environment import DriveEnvironment
@@ -40,7 +42,7 @@ class Ledger:
         self._committed_index = run.log_length
         self._records: list[LogRecord] = []
         self._consumed: list[int] = []
-        self._outbox: list[Event] = []
+        self._outbox: list[Event | Unmade] = []
         self._unanswered: Commit | None = None
         self._latest = last_event_at or run.started_at or run.created_at
 
@@ -70,6 +72,17 @@ class Ledger:
         self.appended += 1
         self.emit(event)
 
+    def append_result(self, id: str, attempt: int, text: str) -> datetime:
+        """`append` of a `StepFinished` whose size is checked, without making it: when it happened."""
+        at, index = self.now(), self.next_index
+        self._records.append(write_result(index, at, id, attempt, text))
+        self.next_index += 1
+        self.appended += 1
+        if self._environment.publish is not None:
+            fields = {"run_id": self.run_id, "index": index, "at": at, "id": id, "attempt": attempt}
+            self._outbox.append((StepFinished, {**fields, "result": Json(text)}))
+        return at
+
     def consume(self, mail: Mail) -> None:
         """Mark mail as resolved by what was appended last."""
         self._consumed.append(mail.seq)
@@ -78,6 +91,11 @@ class Ledger:
         """Publish an event with the next commit, without logging it."""
         if self._environment.publish is not None:
             self._outbox.append(event)
+
+    def emit_unmade(self, kind: type[Event], **fields: Any) -> None:
+        """`emit` of an event that is made if somebody looks at it."""
+        if self._environment.publish is not None:
+            self._outbox.append((kind, {"run_id": self.run_id, **fields}))
 
     async def commit(
         self, transition: Transition | None = None, state: str | None = None
@@ -138,7 +156,8 @@ class Ledger:
         answer = await self._environment.store.commit(commit)
         self._unanswered = None
         self._settle(commit, answer, own=len(commit.records))
-        await self.publish()
+        if self._outbox:
+            await self.publish()
         return answer.released, answer.mail
 
     def _settle(self, commit: Commit, answer: Committed, *, own: int) -> None:
@@ -153,4 +172,4 @@ class Ledger:
         """Hand what is committed to the observers."""
         if self._outbox and self._environment.publish is not None:
             events, self._outbox = self._outbox, []
-            await self._environment.publish(events)
+            await self._environment.publish(Published(events))

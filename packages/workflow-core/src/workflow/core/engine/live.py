@@ -25,7 +25,6 @@ from workflow.core.events import (
     SignalAwaited,
     SignalResolved,
     StepFailed,
-    StepFinished,
     StepRetrying,
     StepStarted,
     TimerFired,
@@ -63,6 +62,10 @@ class Live:
         self._state = state
         self._environment = session.environment
         self._ledger = session.ledger
+        self._operations = session.operations
+        self._mailbox = session.mailbox
+        self._timers = session.timers
+        self._ended = handler.main.done
         self._waker = Waker(session.environment.clock)
         self._steps = StepRunner(session.run.run_id, session.environment, self._waker.wake)
         self._waiting: list[StepOperation] = []
@@ -97,7 +100,7 @@ class Live:
             self._start_operations()
             if self._session.blocked is not None:
                 raise self._session.blocked
-            if self._handler.done:
+            if self._ended():
                 return
             if self._lost:
                 raise LeaseLostError(self._session.run.run_id, self._session.run.fence)
@@ -132,10 +135,13 @@ class Live:
 
     def _start_operations(self) -> None:
         """Take up what the handler has asked for, and let go of what it has abandoned."""
-        operations = self._session.operations
-        for operation in operations.abandoned:
-            self._steps.cut(operation.id)
-        operations.abandoned.clear()
+        operations = self._operations
+        if operations.abandoned:
+            for operation in operations.abandoned:
+                self._steps.cut(operation.id)
+            operations.abandoned.clear()
+        if not operations.fresh:
+            return
         fresh, operations.fresh = operations.fresh, []
         for operation in fresh:
             if operation.future.done():
@@ -144,8 +150,8 @@ class Live:
                 self._waiting.append(operation)
             else:
                 self._log_start(operation)
-                self._session.timers.add(operation)
-                self._session.mailbox.expect(operation)
+                self._timers.add(operation)
+                self._mailbox.expect(operation)
 
     def _log_start(self, operation: Operation) -> None:
         if operation.logged:
@@ -175,8 +181,8 @@ class Live:
             return True
         if self._session.yielding:
             return False
-        match = self._session.mailbox.next_match()
-        timer = self._session.timers.first()
+        match = self._mailbox.next_match() if self._mailbox.changed else None
+        timer = self._timers.first() if self._timers.heap else None
         if match is None and timer is None:
             return bool(self._waiting) and self._interrupted()
         due = timer is not None and timer.until is not None and timer.until <= self._ledger.now()
@@ -191,7 +197,7 @@ class Live:
         return self._interrupted()
 
     def _receive(self, mail: Mail, operation: Operation | None) -> None:
-        self._session.mailbox.take(mail)
+        self._mailbox.take(mail)
         head = self._ledger.head()
         payload = Json(mail.payload)
         event: CancelRequested | SignalResolved | ApprovalResolved
@@ -240,8 +246,7 @@ class Live:
         if completion.error is not None:
             self._failed(operation, completion.error)
             return
-        event = self._append_finished(completion)
-        self._session.loop.at = event.at
+        self._session.loop.at = self._ledger.append_result(operation.id, operation.attempt + 1, completion.text)
         self._applier.finish_step(operation, completion.value)
         self._handler.run()
 
@@ -265,18 +270,10 @@ class Live:
         if answer is None or pen.event is None or pen.written is None:
             return  # it was undone: another try of it, or its failure, comes later
         self._overtime = False
-        self._session.mailbox.add(self._ledger.take_back(pen.event, pen.written, answer))
+        self._mailbox.add(self._ledger.take_back(pen.event, pen.written, answer))
         self._session.loop.at = pen.event.at
         self._applier.finish_step(turn.operation, pen.value)
         self._handler.run()
-
-    def _append_finished(self, completion: Completion) -> StepFinished:
-        operation = completion.attempt.operation
-        event = StepFinished(
-            **self._ledger.head(), id=operation.id, attempt=operation.attempt + 1, result=Json(completion.text)
-        )
-        self._ledger.append(event)
-        return event
 
     def _failed(self, operation: StepOperation, error: BaseException) -> None:
         number = operation.attempt + 1
@@ -307,9 +304,7 @@ class Live:
         now = self._ledger.now()
         ready: list[StepOperation] = []
         if self._waiting:
-            self._waiting = [operation for operation in self._waiting if not operation.future.done()]
-            ready = [step for step in self._waiting if step.retry_at is None or step.retry_at <= now]
-            ready = self._in_turn(ready)
+            ready = self._ready(now)
         stopping = self._session.yielding or self._spent or (bool(ready) and self._nearly_spent(now))
         if ready and not stopping:
             await self._start_steps(ready, now)
@@ -330,33 +325,48 @@ class Live:
         busy = any(isinstance(attempt.operation, TransactionOperation) for attempt in self._steps.running.values())
         return [s for s in ready if not isinstance(s, TransactionOperation) or (s is first and not busy)]
 
+    def _ready(self, now: datetime) -> list[StepOperation]:
+        """What waits to be started, and may be by now. Steps that the handler has abandoned don't wait any more."""
+        waiting = self._waiting
+        if (
+            len(waiting) == 1
+            and type(waiting[0]) is StepOperation
+            and waiting[0].retry_at is None
+            and not waiting[0].future.done()
+        ):
+            return waiting[:]  # a step after the other: what most handlers do
+        waiting = self._waiting = [operation for operation in waiting if not operation.future.done()]
+        return self._in_turn([step for step in waiting if step.retry_at is None or step.retry_at <= now])
+
     async def _start_steps(self, ready: list[StepOperation], now: datetime) -> None:
         """Commit what is pending, then start these. A news that came with the commit is looked at first."""
-        recorded = [step for step in ready if step.retry.record_start]
         if self._steps.cut_off:
             # What was cancelled may still be undoing its work: nothing new starts beside it.
             await self._wait_for_steps(now)
             return
-        for step in recorded:
-            self._ledger.append(StepStarted(**self._ledger.head(), id=step.id, attempt=step.attempt + 1))
+        recorded = False
+        for step in ready:
+            if step.retry.record_start:
+                recorded = True
+                self._ledger.append(StepStarted(**self._ledger.head(), id=step.id, attempt=step.attempt + 1))
         if self._ledger.pending and await self._commit() and not recorded:
             return
-        started = {step.id for step in ready}
         now = self._ledger.now()
         self._overtime = self._environment.deadline is not None and self._environment.deadline <= now
-        self._waiting = [step for step in self._waiting if step.id not in started]
+        if len(ready) == len(self._waiting):
+            self._waiting = []
+        else:
+            started = {step.id for step in ready}
+            self._waiting = [step for step in self._waiting if step.id not in started]
         for step in ready:
             if not step.retry.record_start:
-                self._emit_started(step)
+                self._ledger.emit_unmade(StepStarted, at=now, id=step.id, attempt=step.attempt + 1, meta=step.meta)
             self._steps.start(step, now)
         await self._ledger.publish()
-
-    def _emit_started(self, step: StepOperation) -> None:
-        if self._environment.publish is not None:
-            run_id, number = self._session.run.run_id, step.attempt + 1
-            self._ledger.emit(
-                StepStarted(run_id=run_id, at=self._ledger.now(), id=step.id, attempt=number, meta=step.meta)
-            )
+        if not recorded:
+            # Nothing can have happened but what wakes this at once. (After a start that had to be recorded, mail may
+            # have come with that commit.)
+            await self._wait_for_steps(now)
 
     async def _wait_for_steps(self, now: datetime) -> None:
         if self._ledger.pending and await self._commit():
@@ -372,17 +382,21 @@ class Live:
 
     def _next_look(self, now: datetime) -> datetime | None:
         """When there is something to do even if no step ends. What is due and held back by now does not count."""
-        times = [self._steps.next_timeout()]
-        if not self._session.yielding:
-            times.append(self._session.timers.next_at())
-        later = [self._environment.deadline, *(step.retry_at for step in self._waiting)]
-        times += [at for at in later if at is not None and at > now]
-        return min((at for at in times if at is not None), default=None)
+        look = self._steps.next_timeout()
+        if self._timers.heap and not self._session.yielding:
+            look = _earlier(look, self._timers.next_at())
+        deadline = self._environment.deadline
+        if deadline is not None and deadline > now:
+            look = _earlier(look, deadline)
+        for step in self._waiting:
+            if step.retry_at is not None and step.retry_at > now:
+                look = _earlier(look, step.retry_at)
+        return look
 
     async def _wait_in_place(self, retry_at: datetime) -> None:
         if self._ledger.pending and await self._commit():
             return
-        times = [retry_at, self._session.timers.next_at()]
+        times = [retry_at, self._timers.next_at()]
         await self._wait(min(at for at in times if at is not None), busy=False)
 
     async def _wait(self, until: datetime | None, *, busy: bool) -> None:
@@ -393,7 +407,7 @@ class Live:
             await self._commit()
 
     async def _pause(self) -> None:
-        operations = list(self._session.operations.open.values())
+        operations = list(self._operations.open.values())
         if not operations:
             raise HandlerError(
                 f"Run {self._session.run.run_id!r}: the handler waits for something that nothing durable can bring "
@@ -411,7 +425,7 @@ class Live:
     async def _release(self, transition: Transition) -> None:
         """Release the run and leave, unless news came that the handler must see first."""
         released, mail = await self._ledger.commit(transition, self._state.changed())
-        self._session.mailbox.add(mail)
+        self._mailbox.add(mail)
         if released:
             self.released = transition
             raise Suspension()
@@ -419,8 +433,10 @@ class Live:
     async def _commit(self) -> bool:
         """Commit what is pending: whether it brought news that something waits for."""
         _, mail = await self._ledger.commit(None, self._state.changed())
-        self._session.mailbox.add(mail)
-        return bool(mail) and self._session.mailbox.next_match() is not None
+        if not mail:
+            return False
+        self._mailbox.add(mail)
+        return self._mailbox.next_match() is not None
 
     def _nearly_spent(self, now: datetime) -> bool:
         deadline = self._environment.deadline
@@ -447,6 +463,12 @@ def _delay_after(operation: StepOperation, number: int, error: BaseException) ->
     except Exception:
         logger.exception("The retry policy of step %r failed; the step is not tried again.", operation.id)
         return None
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    if one is None or other is None:
+        return one or other
+    return min(one, other)
 
 
 def _later(now: datetime, delay: float) -> datetime:

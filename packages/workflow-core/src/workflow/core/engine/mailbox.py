@@ -18,27 +18,28 @@ class Mailbox:
     def __init__(self, mail: Iterable[Mail]) -> None:
         self._mail: dict[str, deque[Mail]] = {}
         self._waiting: dict[str, deque[Operation]] = {}
-        self._changed = False
+        self.changed = False
+        """Whether there is anything to match that `next_match` has not looked through."""
         self.add(mail)
 
     def add(self, mail: Iterable[Mail]) -> None:
         for item in mail:
             self._mail.setdefault(item.key, deque()).append(item)
-            self._changed = True
+            self.changed = True
 
     def expect(self, operation: Operation) -> None:
         """Note that the handler waits for mail now."""
         wait = operation.wait()
         if wait is not None and wait.mail_key is not None:
             self._waiting.setdefault(wait.mail_key, deque()).append(operation)
-            self._changed = True
+            self.changed = True
 
     def next_match(self) -> tuple[Mail, Operation | None] | None:
         """The earliest mail that something waits for, with that wait (None: a cancel request). It stays here.
 
         Nothing is looked through again until mail or a wait has been added, or a match taken.
         """
-        if not self._changed:
+        if not self.changed:
             return None
         best: tuple[Mail, Operation | None] | None = None
         for key, queue in self._mail.items():
@@ -48,7 +49,7 @@ class Mailbox:
                 best = queue[0], None
             elif (operation := self._first_open(key)) is not None:
                 best = queue[0], operation
-        self._changed = best is not None
+        self.changed = best is not None
         return best
 
     def take(self, mail: Mail) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from workflow.core.errors import PayloadError, StepResultError, StepTimeoutError
 from workflow.core.payload import check_size
 from workflow.core.step import StepContext, set_current_step
+from workflow.core.telemetry import NO_TELEMETRY
 from workflow.core.types_of import is_async
 
 from .environment import DriveEnvironment
@@ -114,8 +115,11 @@ class StepRunner:
     async def _run(self, attempt: Attempt) -> None:
         completion = Completion(attempt)
         try:
-            with self._environment.telemetry.step(self._run_id, attempt.context):
+            if self._environment.telemetry is NO_TELEMETRY:
                 await self._attempt(attempt, completion)
+            else:
+                with self._environment.telemetry.step(self._run_id, attempt.context):
+                    await self._attempt(attempt, completion)
         except BaseException as error:
             # Whatever it is (even `sys.exit()`), it ends this step and not the host; nobody would wait for its end
             # else.

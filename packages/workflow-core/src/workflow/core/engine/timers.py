@@ -17,20 +17,20 @@ class Timers:
     """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[datetime, int, Operation]] = []
+        self.heap: list[tuple[datetime, int, Operation]] = []
         self._count = 0
 
     def add(self, operation: Operation) -> None:
         if operation.until is not None:
             self._count += 1
-            heapq.heappush(self._heap, (operation.until, self._count, operation))
+            heapq.heappush(self.heap, (operation.until, self._count, operation))
 
     def first(self) -> Operation | None:
-        while self._heap:
-            operation = self._heap[0][2]
+        while self.heap:
+            operation = self.heap[0][2]
             if not operation.future.done():
                 return operation
-            heapq.heappop(self._heap)
+            heapq.heappop(self.heap)
         return None
 
     def next_at(self) -> datetime | None:

@@ -55,5 +55,18 @@ def as_current(loop: DurableLoop, task: DurableTask) -> Generator[None]:
 
 def run_until_idle(loop: DurableLoop) -> None:
     """Run what is ready until nothing is."""
-    with stepping(loop):
+    # As `with stepping(loop)`, without its calls: this is done for each event.
+    host = events._get_running_loop()  # type: ignore[attr-defined]
+    task = tasks.current_task(host) if host is not None else None
+    hooks = sys.get_asyncgen_hooks()
+    if task is not None:
+        tasks._leave_task(host, task)  # type: ignore[attr-defined]
+    events._set_running_loop(loop)
+    sys.set_asyncgen_hooks(loop.adopt_generator, None)
+    try:
         loop.run_ready()
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+        events._set_running_loop(host)
+        if task is not None:
+            tasks._enter_task(host, task)  # type: ignore[attr-defined]
