@@ -61,6 +61,7 @@ class Registration:
                 )
         elif not isinstance(self.target, Workflow):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise DefinitionError(f"Registration takes a workflow or its import path, not {self.target!r}.")
+        identifier(self.workflow_id, "workflow id")
         limited = self.own_queue.limited  # to make it checks the limits
         if self.queue is not None and limited:
             raise DefinitionError(
@@ -113,7 +114,7 @@ class Registry:
 
     def _add(self, item: Workflow[Any, Any] | Registration) -> None:
         registration = item if isinstance(item, Registration) else Registration(item)
-        id = identifier(registration.workflow_id, "workflow id")
+        id = registration.workflow_id
         if id in self._registrations:
             raise DefinitionError(
                 f"Workflow {id!r} is registered twice. Register its newest version only, with the others as "
