@@ -102,7 +102,7 @@ def test_claims_do_not_feel_what_has_ended(postgres_url: str, schema: str):
         sql = Statements(schema).claim_due
         now = datetime(2026, 1, 15, tzinfo=UTC)  # nothing is due
         plan = await connection.fetch(
-            f"EXPLAIN (ANALYZE, BUFFERS) {sql}", "me", now, now, [f"w{n}" for n in range(5)], 25, 25, 25
+            f"EXPLAIN (ANALYZE, BUFFERS) {sql}", "me", now, now, [f"w{n}" for n in range(5)], 25, 25, 25, []
         )
         pages = re.search(r"Buffers: shared hit=(\d+)", "\n".join(line[0] for line in plan))
         assert pages is not None

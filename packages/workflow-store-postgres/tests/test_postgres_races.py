@@ -74,8 +74,9 @@ async def until_waiting(watcher: asyncpg.Connection[Any], event: str) -> None:
 def gated(sql: str) -> str:
     if "FOR UPDATE" not in sql:
         return sql
-    gate = f"WITH gate AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared({_GATE})::text AS g), "
-    return gate + sql.replace("WITH ", "", 1).replace(
+    begin = "WITH RECURSIVE " if "WITH RECURSIVE " in sql else "WITH "
+    gate = f"{begin}gate AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared({_GATE})::text AS g), "
+    return gate + sql.replace(begin, "", 1).replace(
         "FOR UPDATE SKIP LOCKED", "AND (SELECT count(g) FROM gate) = 1 FOR UPDATE SKIP LOCKED"
     )
 

@@ -132,7 +132,7 @@ def test_a_lock_that_is_held_too_long(postgres_url: str, schema: str):
 
     async def boot() -> None:
         rival = await asyncpg.connect(_plain(postgres_url))
-        await rival.execute(f"SELECT pg_advisory_lock({migrations._lock_key(schema)})")
+        await rival.execute(f"SELECT pg_advisory_lock({migrations.lock_key(schema)})")
         store = PostgresStore(postgres_url, schema=schema, migration_timeout=0.2)
         with pytest.raises(StoreError, match="Another process has been migrating"):
             await store.migrate()

@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["TABLES", "alembic_include_name"]
 
-TABLES = frozenset({"workflow_runs", "workflow_log", "workflow_mail", "workflow_schema"})
+TABLES = frozenset(f"workflow_{name}" for name in ("runs", "log", "mail", "schedules", "ticks", "schema"))
 
 IncludeName = Callable[[str | None, str, Mapping[str, Any]], bool]
 

@@ -1,4 +1,4 @@
-"""The schema: numbered SQL files, applied in order under a lock, each in full or not at all.
+"""The schema: numbered SQL files, applied in order under a lock; each in full, or not at all.
 
 The files use psql's notation for the schema's name, `:"schema"`, so a database administrator can run them without this
 package: `python -m workflow.store.postgres migrate --sql | psql`.
@@ -6,8 +6,9 @@ package: `python -m workflow.store.postgres migrate --sql | psql`.
 A process checks the schema, and never changes it unless it is told to `migrate`. An old and a new version of this
 package may run side by side while a system is deployed: a migration that only adds (a table, a nullable column, an
 index) leaves `works_from` as it was, and what runs goes on; the new version needs the new schema, so migrate first, and
-deploy then. One that takes something away comes a release later, when nothing uses it any more, and raises `works_from`
-to the version that stopped using it: older processes then refuse to work, with a message, and don't fail in the middle.
+deploy then. An index may be replaced by one that serves the old statements, too. What takes something away comes a
+release later, when nothing uses it any more, and raises `works_from` to the version that stopped using it: older
+processes then refuse to work, with a message, and don't fail in the middle.
 """
 
 from __future__ import annotations
@@ -17,13 +18,24 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
 
 from workflow.core.errors import InvalidArgumentError, StoreError
 
 from .drivers import Driver
 from .statements import quoted, with_schema
 
-__all__ = ["LATEST", "Migration", "SchemaState", "apply", "as_sql", "check_schema_name", "migrations", "read_state"]
+__all__ = [
+    "LATEST",
+    "Migration",
+    "SchemaState",
+    "as_sql",
+    "check_schema_name",
+    "lock_key",
+    "migrations",
+    "plain",
+    "read_state",
+]
 
 _NAME_BYTES = 63
 
@@ -33,6 +45,11 @@ class Migration:
     version: int
     name: str
     sql: str
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether it is applied outside of a transaction, beside what goes on."""
+        return "INDEX CONCURRENTLY" in self.sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +103,22 @@ def check_schema_name(name: str) -> str:
 
 
 def as_sql(schema: str, *, after: int = 0) -> str:
-    """Everything after a version as a script for psql; all of it happens, or nothing."""
+    """Everything after a version as a script for psql.
+
+    For an empty database all of it happens, or nothing. For one with tables the same is true of each migration, except
+    for those that say CONCURRENTLY: these are run statement by statement, and may be run again.
+    """
     chosen = [migration for migration in migrations() if migration.version > after]
-    parts = [
-        "BEGIN;",
-        f"SELECT pg_advisory_xact_lock({_lock_key(schema)});",
-        *([f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};"] if after == 0 else []),
-        *(f"\n-- {migration.version:04} {migration.name}\n\n{migration.sql.strip()}" for migration in chosen),
-        "\nCOMMIT;\n",
-    ]
-    return with_schema("\n".join(parts), schema)
+    parts = ["\\set ON_ERROR_STOP on"] if after else []
+    for concurrent, group in groupby(chosen, lambda migration: bool(after) and migration.concurrent):
+        texts = [f"\n-- {migration.version:04} {migration.name}\n\n{migration.sql.strip()}" for migration in group]
+        parts += texts if concurrent else _as_transaction(schema, [plain(text) for text in texts], first=not after)
+    return with_schema("\n".join(parts) + "\n", schema)
+
+
+def _as_transaction(schema: str, texts: list[str], *, first: bool) -> list[str]:
+    make = [f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};"] if first else []
+    return ["BEGIN;", f"SELECT pg_advisory_xact_lock({lock_key(schema)});", *make, *texts, "\nCOMMIT;"]
 
 
 async def read_state(driver: Driver, schema: str) -> SchemaState:
@@ -108,46 +131,12 @@ async def read_state(driver: Driver, schema: str) -> SchemaState:
     return SchemaState(row[0] or 0, row[1] or 0)
 
 
-async def apply(driver: Driver, schema: str, *, timeout: float) -> list[Migration]:
-    """Apply what is missing, in one transaction, and answer what that was.
-
-    Under an advisory lock of this database and schema: of two processes one works and the other then finds nothing to
-    do. It belongs to the transaction, so it is gone with it, whatever happens, also behind a pooler.
-    """
-    await driver.script("BEGIN")
-    # Tables may be in use: rather give up than queue behind a long transaction, with all others behind us.
-    await driver.script(f"SET LOCAL lock_timeout = {max(int(timeout * 1000), 1)}")
-    await _lock(driver, schema, timeout)
-    state = await read_state(driver, schema)
-    missing = [migration for migration in migrations() if migration.version > state.version]
-    if state.version == 0:
-        await _make_schema(driver, schema)
-    for migration in missing:
-        await driver.script(with_schema(migration.sql, schema))
-    await driver.script("COMMIT")
-    return missing
+def plain(sql: str) -> str:
+    """For a transaction, in which nothing can be done concurrently."""
+    return sql.replace(" CONCURRENTLY", "")
 
 
-async def _lock(driver: Driver, schema: str, timeout: float) -> None:
-    try:
-        await driver.fetch("SELECT pg_advisory_xact_lock($1::bigint)", (_lock_key(schema),))
-    except Exception as error:
-        if getattr(error, "sqlstate", None) != "55P03":
-            raise
-        raise StoreError(
-            f"Another process has been migrating schema {schema!r} for more than {timeout:g} s. Nothing was changed "
-            "here; look at pg_stat_activity and pg_locks, then migrate again."
-        ) from error
-
-
-async def _make_schema(driver: Driver, schema: str) -> None:
-    # Looked up first: IF NOT EXISTS alone asks for the right to create schemas, also where there is nothing to create.
-    found = await driver.fetch("SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text", (schema,))
-    if not found:
-        await driver.script(f"CREATE SCHEMA {quoted(schema)}")
-
-
-def _lock_key(schema: str) -> int:
+def lock_key(schema: str) -> int:
     digest = hashlib.sha256(f"workflow.store.postgres:{schema}".encode()).digest()
     return int.from_bytes(digest[:8], signed=True)
 

@@ -16,7 +16,11 @@ from workflow.core.errors import InvalidArgumentError, PayloadError
 from workflow.core.records import LogRecord, Mail, MailKind, RunRecord, Wait
 
 __all__ = [
+    "LOG",
+    "MAIL",
+    "REST",
     "RUN_COLUMNS",
+    "WIDTH",
     "Row",
     "decode",
     "encode",
@@ -50,8 +54,19 @@ RUN_COLUMNS = (
     "log_length",
     "mail_count",
     "recoveries",
+    "queue",
+    "key",
+    "priority",
+    "expires_at",
+    "schedule_id",
 )
 """In the order of the fields of `RunRecord`."""
+
+WIDTH = len(RUN_COLUMNS)
+"""Where in a row what belongs to a run begins: its mail, as six arrays, and its log, as two."""
+MAIL = slice(WIDTH, WIDTH + 6)
+LOG = slice(WIDTH + 6, WIDTH + 8)
+REST = WIDTH + 8
 
 _MARK = "\x01"
 
@@ -111,6 +126,11 @@ def run_record(row: Row) -> RunRecord:
         row[16],
         row[17],
         row[18],
+        row[19],
+        row[20],
+        row[21],
+        maybe_utc(row[22]),
+        row[23],
     )
 
 

@@ -28,22 +28,22 @@ from workflow.core.records import (
 )
 from workflow.runtime.contract import Capabilities, ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
 
+from .applying import apply
 from .commits import check_commit
 from .connector import Limits
+from .creations import check_new
 from .drivers import LostConnectionError, SchemaError, StoreUnavailableError
 from .engines import POOLER_OPTION, engine_for
 from .loops import Loops
-from .migrations import Migration, SchemaState, apply, check_schema_name, read_state
+from .migrations import Migration, SchemaState, check_schema_name, read_state
 from .notices import Notices
-from .rows import Row, identifier, log_from_arrays, log_record, mail_from_arrays, maybe_utc, run_record
+from .rows import LOG, MAIL, REST, Row, identifier, log_from_arrays, log_record, mail_from_arrays, maybe_utc, run_record
 from .statements import Statements, channel_of
 from .writing import Delivery, Writing
 
 __all__ = ["PostgresStore"]
 
 _STATUSES: tuple[RunStatus, ...] = ("queued", "running", "paused", "completed", "errored", "cancelled")
-_MAIL = slice(19, 25)
-_LOG = slice(25, 27)
 _PAUSES = (0.002, 0.005, 0.01, 0.02, 0.05)
 
 
@@ -81,6 +81,7 @@ class PostgresStore(ExecutionStore):
         self.engine = engine if isinstance(engine, AsyncEngine) else engine_for(engine)
         pooler = bool(self.engine.get_execution_options().get(POOLER_OPTION))
         limits = Limits(connections=max(connections, 1), idle=idle, retry_for=retry_for, pooler=pooler)
+        self._pooler = pooler
         self._sql = Statements(schema)
         self._listens = not pooler if listen is None else listen
         self._migration_timeout = migration_timeout
@@ -95,9 +96,7 @@ class PostgresStore(ExecutionStore):
     # -- One run
 
     async def create_run(self, new: NewRun, *, lease: Lease | None, now: datetime) -> CreatedRun:
-        identifier(new.run_id, "run id")
-        identifier(new.workflow_id, "workflow id")
-        identifier(new.workflow_version or "", "workflow version")
+        check_new(new)
         here = self._loops.here()
         return await self._explained(here.writing.creates.submit(new.run_id, (new, lease, now)))
 
@@ -137,13 +136,20 @@ class PostgresStore(ExecutionStore):
     # -- Many runs
 
     async def claim_due(
-        self, workflow_ids: Collection[str], lease: Lease, *, limits: ClaimLimits, now: datetime
+        self,
+        workflow_ids: Collection[str],
+        lease: Lease,
+        *,
+        limits: ClaimLimits,
+        now: datetime,
+        without: Collection[str] = (),
     ) -> Sequence[ClaimedRun]:
         wanted = tuple(max(limit, 0) for limit in (limits.recovered, limits.ready, limits.timers))
         ids = _distinct(workflow_ids)
         if not ids or not any(wanted):
             return ()
-        return await self._claimed(await self._fetch(self._sql.claim_due, lease.owner, lease.until, now, ids, *wanted))
+        args = (lease.owner, lease.until, now, ids, *wanted, _distinct(without, "queue name"))
+        return await self._claimed(await self._fetch(self._sql.claim_due, *args))
 
     async def renew(self, held: Collection[HeldLease], *, until: datetime, now: datetime) -> Sequence[Renewal]:
         asked = {lease.run_id: lease.fence for lease in held}
@@ -167,8 +173,8 @@ class PostgresStore(ExecutionStore):
         rows = await self._fetch(self._sql.held, run_ids, [fences[run_id] for run_id in run_ids])
         return [Renewal(row[0], row[1], row[2]) for row in rows]
 
-    async def next_due(self, workflow_ids: Collection[str]) -> datetime | None:
-        rows = await self._fetch(self._sql.next_due, _distinct(workflow_ids))
+    async def next_due(self, workflow_ids: Collection[str], *, without: Collection[str] = ()) -> datetime | None:
+        rows = await self._fetch(self._sql.next_due, _distinct(workflow_ids), _distinct(without, "queue name"))
         return maybe_utc(rows[0][0])
 
     async def list_runs(self, query: RunFilter) -> Sequence[RunRecord]:
@@ -196,7 +202,7 @@ class PostgresStore(ExecutionStore):
         """`migrate`, which says what it did: nothing where the schema is up to date."""
         with _unavailable():
             async with self._loops.here().connector.link() as driver:
-                return await apply(driver, self.schema, timeout=self._migration_timeout)
+                return await apply(driver, self.schema, timeout=self._migration_timeout, concurrently=not self._pooler)
 
     async def check(self) -> None:
         if (problem := (await self.schema_state()).problem(self.schema)) is not None:
@@ -228,9 +234,9 @@ class PostgresStore(ExecutionStore):
             raise StoreError(f"The tables in schema {self.schema!r} are not ours, or damaged: {error}") from error
 
     async def _claimed(self, rows: Sequence[Row]) -> list[ClaimedRun]:
-        stale = [row[0] for row in rows if not row[28]]
+        stale = [row[0] for row in rows if not row[REST + 1]]
         again = await self._reread(stale) if stale else {}
-        claimed = [_claimed_run(again.get(row[0], row), row[27]) for row in rows]
+        claimed = [_claimed_run(again.get(row[0], row), row[REST]) for row in rows]
         fences = {row[0]: row[14] for row in rows}
         # Whoever has been claimed by another since then is not ours any more.
         return [claim for claim in claimed if claim.run.fence == fences[claim.run.run_id]]
@@ -250,8 +256,8 @@ def _unavailable() -> Generator[None]:
 
 
 def _claimed_run(row: Row, claimed_from: RunStatus) -> ClaimedRun:
-    return ClaimedRun(run_record(row), log_from_arrays(*row[_LOG]), mail_from_arrays(row[_MAIL]), claimed_from)
+    return ClaimedRun(run_record(row), log_from_arrays(*row[LOG]), mail_from_arrays(row[MAIL]), claimed_from)
 
 
-def _distinct(ids: Collection[str]) -> list[str]:
-    return [identifier(id_, "workflow id") for id_ in dict.fromkeys(ids)]
+def _distinct(ids: Collection[str], what: str = "workflow id") -> list[str]:
+    return [identifier(id_, what) for id_ in dict.fromkeys(ids)]

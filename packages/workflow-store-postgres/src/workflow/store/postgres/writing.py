@@ -17,20 +17,19 @@ from workflow.core.records import (
     Lease,
     Mail,
     NewMail,
-    NewRun,
     RunRecord,
 )
 
 from .commits import answer_from_row, append_args, commit_args, finish_args, is_short, outcome_of, size_of
 from .connector import Connector
+from .creations import Creation, created, creation_args, is_plain, whole_args
 from .drivers import BusyError
 from .groups import Again, Group
-from .rows import Row, encode, log_from_arrays, mail_from_arrays, maybe_utc, run_record
+from .rows import LOG, MAIL, REST, Row, encode, log_from_arrays, mail_from_arrays, maybe_utc, run_record
 from .statements import Statements
 
-__all__ = ["Creation", "Delivery", "Undecided", "Writing", "created", "creation_args", "delivered", "delivery_args"]
+__all__ = ["Delivery", "Undecided", "Writing", "delivered", "delivery_args"]
 
-Creation = tuple[NewRun, Lease | None, datetime]
 Undecided = Exception | type[Again]
 
 
@@ -96,25 +95,28 @@ class Writing:
         run_ids = [commit.run_id for commit in commits]
         seen = [commit.seen_mail for commit in commits]
         rows = await self._connector.fetch(self._sql.look, run_ids, seen, False)
-        return {row[0]: (run_record(row), mail_from_arrays(row[19:25])) for row in rows}
+        return {row[0]: (run_record(row), mail_from_arrays(row[MAIL])) for row in rows}
 
     # -- Creations
 
     async def _write_creations(self, creations: Sequence[Creation]) -> Sequence[CreatedRun | Undecided]:
-        asked = [creation_args(creation) for creation in creations]
+        if len(creations) == 1 or not all(is_plain(new) for new, _, _ in creations):
+            return [await self._write_creation(creation) for creation in creations]
+        columns = [list(column) for column in zip(*(creation_args(creation) for creation in creations), strict=True)]
         try:
-            if len(asked) == 1:
-                rows = await self._connector.fetch(self._sql.create, *asked[0])
-            else:
-                columns = [list(column) for column in zip(*asked, strict=True)]
-                rows = await self._connector.fetch(self._sql.create_many, *columns)
+            found = {row[0]: row for row in await self._connector.fetch(self._sql.create_many, *columns)}
         except BusyError:
-            # A transaction of the app has created one of these runs and takes its time.
-            if len(asked) == 1:
-                return [Again]
-            return [answer for creation in creations for answer in await self._write_creations([creation])]
-        found = {row[0]: row for row in rows}
+            return [await self._write_creation(creation) for creation in creations]
         return [created(creation, found[n]) for n, creation in enumerate(creations, 1)]
+
+    async def _write_creation(self, creation: Creation) -> CreatedRun | Undecided:
+        plain = is_plain(creation[0])
+        sql, args = (self._sql.create, creation_args) if plain else (self._sql.create_whole, whole_args)
+        try:
+            (row,) = await self._connector.fetch(sql, *args(creation))
+        except BusyError:
+            return Again  # a transaction of the app has created a run of this id, and takes its time
+        return created(creation, row)
 
     # -- Deliveries
 
@@ -125,8 +127,8 @@ class Writing:
         else:
             columns = [list(column) for column in zip(*asked, strict=True)]
             rows = await self._connector.fetch(self._sql.deliver_many, *columns)
-        found = {row[27]: row for row in rows}
-        stale = [row[0] for row in rows if row[30] and not row[33]]
+        found = {row[REST]: row for row in rows}
+        stale = [row[0] for row in rows if row[REST + 3] and not row[REST + 6]]
         again = await self._reread(stale) if stale else {}
         return [delivered(delivery, found[n], again) for n, delivery in enumerate(deliveries, 1)]
 
@@ -146,34 +148,6 @@ def _decided(
     return Committed(applied[1], tuple(new for new in mail if new.seq not in commit.consumed))
 
 
-def creation_args(creation: Creation) -> tuple[Any, ...]:
-    new, lease, now = creation
-    claim = (None, None) if lease is None else (lease.owner, lease.until)
-    return (new.run_id, new.workflow_id, new.workflow_version, encode(new.input), now, new.due_at, *claim)
-
-
-def created(creation: Creation, row: Row) -> CreatedRun | Undecided:
-    new, lease, now = creation
-    if not row[1]:
-        # There is one of this id; if it isn't shown, it was committed while ours was waiting for it.
-        return CreatedRun(run_record(row[2:21]), created=False) if row[2] is not None else Again
-    now = maybe_utc(now) or now
-    fields: dict[str, Any] = {"status": "queued", "due_at": maybe_utc(new.due_at)}
-    if lease is not None:
-        until = maybe_utc(lease.until)
-        fields = {"status": "running", "due_at": until, "started_at": now, "fence": 1, "owner": lease.owner}
-    run = RunRecord(
-        run_id=new.run_id,
-        workflow_id=new.workflow_id,
-        workflow_version=new.workflow_version,
-        input=new.input,
-        created_at=now,
-        updated_at=now,
-        **fields,
-    )
-    return CreatedRun(run, created=True, claimed=None if lease is None else ClaimedRun(run, (), (), "queued"))
-
-
 def delivery_args(delivery: Delivery) -> tuple[Any, ...]:
     mail, lease = delivery.mail, delivery.lease
     claim = (None, None) if lease is None else (lease.owner, lease.until)
@@ -182,7 +156,7 @@ def delivery_args(delivery: Delivery) -> tuple[Any, ...]:
 
 
 def delivered(delivery: Delivery, row: Row, again: dict[str, Row]) -> Delivered | Undecided:
-    _, accepted, awaited, claims, locked, known, fresh, repeated = row[27:35]
+    _, accepted, awaited, claims, locked, known, fresh, repeated = row[REST : REST + 8]
     if not locked:
         return Again if known else Delivered("not_found")
     run = run_record(row)
@@ -194,10 +168,10 @@ def delivered(delivery: Delivery, row: Row, again: dict[str, Row]) -> Delivered 
     if not claims:
         return Delivered("accepted", run, awaited)
     if fresh:
-        log, mail = log_from_arrays(*row[25:27]), (*mail_from_arrays(row[19:25]), _put(delivery, run))
+        log, mail = log_from_arrays(*row[LOG]), (*mail_from_arrays(row[MAIL]), _put(delivery, run))
     else:
         newer = again[run.run_id]
-        log, mail = log_from_arrays(*newer[25:27]), mail_from_arrays(newer[19:25])
+        log, mail = log_from_arrays(*newer[LOG]), mail_from_arrays(newer[MAIL])
     return Delivered("accepted", run, awaited, ClaimedRun(run, log, mail, "queued"))
 
 

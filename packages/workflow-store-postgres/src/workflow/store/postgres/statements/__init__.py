@@ -66,6 +66,7 @@ class Statements:
         self.next_due = fill(reading.NEXT_DUE)
         self.create = fill(creating.create(many=False))
         self.create_many = fill(creating.create(many=True))
+        self.create_whole = fill(creating.create_whole())
         self.claim_run = fill(claiming.CLAIM_RUN)
         self.claim_due = fill(claiming.CLAIM_DUE)
         self.renew = fill(claiming.RENEW)
@@ -78,6 +79,7 @@ class Statements:
         self.deliver_many = fill(delivering.deliver(many=True))
         # In a transaction of the app's, and in one of a step's: see `waiting`.
         self.create_within = fill(creating.create(many=False, patient=True))
+        self.create_whole_within = waiting(fill(creating.create_whole(patient=True)))
         self.deliver_within = waiting(self.deliver)
         self.commit_within = waiting(self.commit)
         self.purge = fill(creating.PURGE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .parts import LIVE, MAIL_ARRAYS, columns_of, log_of, mail_of
+from .parts import LIVE, MAIL_ARRAYS, columns_of, lanes, log_of, mail_of
 
 __all__ = ["CLAIM_DUE", "CLAIM_RUN", "HELD", "RENEW"]
 
@@ -32,14 +32,20 @@ WITH picked AS (
 
 def _due(status: str, limit: str, candidates: str) -> str:
     """The longest due of a status, locked. More candidates than wanted are looked at: rivals hold some of them."""
+    due = f"""SELECT r.run_id, r.due_at FROM :"schema".workflow_runs r
+            WHERE r.workflow_id = w.workflow_id AND r.status = '{status}' AND r.wake_at <= $3::timestamptz
+                AND r.due_at <= $3"""
     return f"""(
     SELECT r.run_id, r.status, r.due_at, r.revision
     FROM (
-        SELECT c.run_id, c.due_at FROM unnest($4::text[]) AS w(id) CROSS JOIN LATERAL (
-            SELECT r.run_id, r.due_at FROM :"schema".workflow_runs r
-            WHERE r.workflow_id = w.id AND r.status = '{status}' AND r.wake_at <= $3::timestamptz AND r.due_at <= $3
-            ORDER BY r.wake_at LIMIT {candidates}
-        ) c ORDER BY c.due_at, c.run_id LIMIT {candidates}
+        SELECT c.run_id, c.due_at FROM own w CROSS JOIN LATERAL (
+            {due} AND r.queue IS NULL ORDER BY r.queue, r.wake_at LIMIT {candidates}
+        ) c
+        UNION ALL
+        SELECT c.run_id, c.due_at FROM lanes w CROSS JOIN LATERAL (
+            {due} AND r.queue = w.queue ORDER BY r.wake_at LIMIT {candidates}
+        ) c WHERE w.status = '{status}' AND w.queue <> ALL ($8)
+        ORDER BY due_at, run_id LIMIT {candidates}
     ) c CROSS JOIN LATERAL (
         SELECT * FROM :"schema".workflow_runs r
         WHERE r.run_id = c.run_id AND r.status = '{status}' AND r.due_at <= $3
@@ -49,7 +55,8 @@ def _due(status: str, limit: str, candidates: str) -> str:
 
 
 CLAIM_DUE = f"""
-WITH recovered AS MATERIALIZED {_due("running", "$5::bigint", "CASE WHEN $5 = 0 THEN 0 ELSE $5 * 4 + 64 END")},
+WITH RECURSIVE {lanes("$4", "$8")},
+recovered AS MATERIALIZED {_due("running", "$5::bigint", "CASE WHEN $5 = 0 THEN 0 ELSE $5 * 4 + 64 END")},
 ready AS MATERIALIZED {_due("queued", "$6::bigint", "$6 * 4")},
 timers AS MATERIALIZED {_due("paused", "$7::bigint", "$7 * 4")},
 picked AS (SELECT * FROM recovered UNION ALL SELECT * FROM ready UNION ALL SELECT * FROM timers){_CLAIM}"""

@@ -16,6 +16,7 @@ __all__ = [
     "asked",
     "channel_of",
     "columns_of",
+    "lanes",
     "log_of",
     "mail_of",
     "names",
@@ -92,6 +93,28 @@ def asked(columns: Columns, *, many: bool) -> str:
     if many:
         return f"SELECT * FROM unnest({arrays(columns, 1)}) WITH ORDINALITY AS a({names(columns)}, n)"
     return f"SELECT {scalars(columns, 1)}, 1::bigint AS n"
+
+
+def lanes(workflow_ids: str, without: str) -> str:
+    """CTEs with the lanes of workflows: `own`, those of runs in no queue by name; `lanes`, the queues that there are.
+
+    The index of due runs begins with workflow, status and queue. So the queues are found by leaping from one to the
+    next, however many runs are in each, and a queue that is left out costs nothing.
+    """
+    first = """SELECT r.queue FROM :"schema".workflow_runs r
+        WHERE r.workflow_id = w.workflow_id AND r.status = w.status AND r.wake_at IS NOT NULL"""
+    return f"""own AS (SELECT w.id AS workflow_id FROM unnest({workflow_ids}::text[]) AS w(id)
+    WHERE w.id <> ALL ({without}::text[])
+),
+lanes (workflow_id, status, queue) AS (
+    SELECT w.workflow_id, w.status, q.queue FROM (
+        SELECT i.id AS workflow_id, s.status
+        FROM unnest({workflow_ids}) AS i(id), unnest(ARRAY[{LIVE[1:-1]}]) AS s(status)
+    ) w CROSS JOIN LATERAL ({first} AND r.queue IS NOT NULL ORDER BY r.queue LIMIT 1) q
+    UNION ALL
+    SELECT w.workflow_id, w.status, q.queue FROM lanes w
+    CROSS JOIN LATERAL ({first} AND r.queue > w.queue ORDER BY r.queue LIMIT 1) q
+)"""
 
 
 # -- Parts of several statements. Each belongs to a relation `of` with a run_id, gives exactly one row, and has its

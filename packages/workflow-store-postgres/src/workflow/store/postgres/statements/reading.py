@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .parts import MAIL_ARRAYS, columns_of, log_of, mail_of
+from .parts import MAIL_ARRAYS, columns_of, lanes, log_of, mail_of
 
 __all__ = ["GET", "LIST", "LOOK", "NEXT_DUE", "READ_LOG", "VERSION"]
 
@@ -35,16 +35,30 @@ ORDER BY r.created_at DESC, r.run_id DESC LIMIT $2"""
 
 # A queued or paused run has the same wake_at and due_at: one probe each. A running one may be due later than wake_at
 # says, so all of them are asked; they are as few as what is going on at the moment.
-NEXT_DUE = """
-SELECT min(due.at) FROM unnest($1::text[]) AS w(id) CROSS JOIN LATERAL (
-    (SELECT r.due_at FROM :"schema".workflow_runs r
-     WHERE r.workflow_id = w.id AND r.status = 'queued' AND r.wake_at IS NOT NULL ORDER BY r.wake_at LIMIT 1)
+
+
+def _next(status: str, which: str, order: str) -> str:
+    rows = f"""FROM :"schema".workflow_runs r
+     WHERE r.workflow_id = w.workflow_id AND r.status = {status} AND {which} AND r.wake_at IS NOT NULL"""
+    return f"(SELECT min(r.due_at) {rows})" if not order else f"(SELECT r.due_at {rows} ORDER BY {order} LIMIT 1)"
+
+
+_NAMED = "r.queue = w.queue"
+
+NEXT_DUE = f"""
+WITH RECURSIVE {lanes("$1", "$2")}
+SELECT min(due.at) FROM (
+    SELECT due.at FROM own w CROSS JOIN LATERAL (
+        {_next("'queued'", "r.queue IS NULL", "r.queue, r.wake_at")}
+        UNION ALL {_next("'paused'", "r.queue IS NULL", "r.queue, r.wake_at")}
+        UNION ALL {_next("'running'", "r.queue IS NULL", "")}
+    ) AS due(at)
     UNION ALL
-    (SELECT r.due_at FROM :"schema".workflow_runs r
-     WHERE r.workflow_id = w.id AND r.status = 'paused' AND r.wake_at IS NOT NULL ORDER BY r.wake_at LIMIT 1)
+    SELECT due.at FROM lanes w CROSS JOIN LATERAL {_next("w.status", _NAMED, "r.wake_at")} AS due(at)
+    WHERE w.status <> 'running' AND w.queue <> ALL ($2)
     UNION ALL
-    (SELECT min(r.due_at) FROM :"schema".workflow_runs r
-     WHERE r.workflow_id = w.id AND r.status = 'running' AND r.wake_at IS NOT NULL)
-) AS due(at)"""
+    SELECT due.at FROM lanes w CROSS JOIN LATERAL {_next("w.status", _NAMED, "")} AS due(at)
+    WHERE w.status = 'running' AND w.queue <> ALL ($2)
+) AS due"""
 
 VERSION = 'SELECT max(v.version), max(v.works_from) FROM :"schema".workflow_schema v'
