@@ -43,7 +43,9 @@ class Workflow(Generic[InputT, OutputT]):
 
     def for_version(self, version: str | None) -> Workflow[Any, Any] | None:
         """The definition that a run of this version goes on with: this one, a previous one, or None."""
-        return next((known for known in (self, *self.previous_versions) if known.version == version), None)
+        if version == self.version:
+            return self
+        return next((known for known in self.previous_versions if known.version == version), None)
 
     @property
     def versions(self) -> tuple[str | None, ...]:

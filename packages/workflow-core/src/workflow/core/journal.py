@@ -19,7 +19,7 @@ from .events import ErrorInfo, Event, WorkflowEvent
 from .payload import Json
 from .records import LogRecord
 
-__all__ = ["Result", "read_event", "read_events", "read_history", "write_event", "write_result"]
+__all__ = ["Result", "read_event", "read_events", "read_history", "write_event", "write_finished", "write_result"]
 
 
 class Result:
@@ -47,6 +47,11 @@ def write_result(index: int, at: datetime, id: str, attempt: int, text: str) -> 
     """The record of a `StepFinished`, which need not be made for that: it is what a run writes most."""
     entry = {"at": at, "id": id, "attempt": attempt, "type": "STEP_FINISHED"}
     return LogRecord(index, to_json(entry).decode(), text)
+
+
+def write_finished(index: int, at: datetime) -> LogRecord:
+    """The record of a `RunFinished`, alike."""
+    return LogRecord(index, to_json({"at": at, "type": "RUN_FINISHED"}).decode())
 
 
 def read_event(run_id: str, record: LogRecord) -> Event:

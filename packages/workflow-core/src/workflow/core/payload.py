@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from datetime import datetime, time
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema, from_json, to_json
@@ -267,13 +267,13 @@ def _configured(type_: Any) -> TypeAdapter[Any]:
 
 def _is_exact(value: Any) -> bool:
     """Whether JSON gives back just this of a value that was declared as exactly its class, and was written."""
-    kind = cast("type[Any]", type(value))
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     return kind is str or kind is bool or (kind is int and -_LONG < value < _LONG)
 
 
 def _fault(value: Any, depth: int) -> str | None:
     """What keeps a value from being plain JSON; None if it is."""
-    kind = cast("type[Any]", type(value))
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is str or kind is int or kind is bool or value is None:
         return None
     if depth > _MAX_DEPTH:

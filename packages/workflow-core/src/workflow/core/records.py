@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from typing_extensions import dataclass_transform
 
 __all__ = [
     "ENDED",
@@ -44,8 +46,17 @@ DeliveryOutcome = Literal["accepted", "duplicate", "ended", "not_found"]
 CANCEL_KEY = "cancel"
 EPOCH = datetime.fromtimestamp(0, UTC)
 
+_T = TypeVar("_T")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass_transform(frozen_default=True)
+def hot(cls: type[_T]) -> type[_T]:
+    """A dataclass that only type checkers hold to be frozen: for what is made with each step or run: its constructor
+    is several times as fast."""
+    return dataclass(slots=True, unsafe_hash=True)(cls)
+
+
+@hot
 class Lease:
     """Who wants to own a run, and until when if not renewed."""
 
@@ -53,7 +64,7 @@ class Lease:
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@hot
 class LogRecord:
     """One entry of a run's log: the event's JSON without its payload, and the payload's text."""
 
@@ -62,7 +73,7 @@ class LogRecord:
     payload: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@hot
 class NewRun:
     """A run to create. `input` is JSON text. It is due at `due_at` unless it is created under a lease."""
 
@@ -181,7 +192,7 @@ class Mail(NewMail):
     sent_at: datetime = EPOCH
 
 
-@dataclass(frozen=True, slots=True)
+@hot
 class ClaimedRun:
     """A run that this claim owns now: its row (after the claim), its whole log, its unconsumed mail in order."""
 
@@ -192,7 +203,7 @@ class ClaimedRun:
     """The status before the claim: `running` means that its owner's lease had run out."""
 
 
-@dataclass(frozen=True, slots=True)
+@hot
 class CreatedRun:
     run: RunRecord
     created: bool
@@ -209,7 +220,7 @@ class Delivered:
     claimed: ClaimedRun | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@hot
 class Transition:
     """How a commit releases a run. The lease ends with it.
 
@@ -228,7 +239,7 @@ class Transition:
     recoveries: int | None = 0
 
 
-@dataclass(frozen=True, slots=True)
+@hot
 class Commit:
     """One atomic move of a run. See `RunStore.commit`."""
 
@@ -248,7 +259,7 @@ class Commit:
     transition: Transition | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@hot
 class Committed:
     released: bool
     """False: the run is still leased by the committer, with `mail` to look at if a pause was asked for."""

@@ -48,7 +48,7 @@ def difference(decoded: Any, value: Any) -> Difference | None:
 
     May raise whatever the values' own methods raise.
     """
-    kind = cast("type[Any]", type(value))
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if type(decoded) is kind:
         return (_COMPARERS.get(kind) or _comparer(kind))(decoded, value)
     if kind is int and type(decoded) is float and decoded == value:

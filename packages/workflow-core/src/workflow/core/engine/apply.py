@@ -7,7 +7,7 @@ an event and applies it; a replay applies what is there. So the two can't differ
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from workflow.core.errors import EventTimeoutError, NonDeterminismError, PayloadError
 from workflow.core.events import (
@@ -50,22 +50,6 @@ class Applier:
         self._expect = session.operations.expect
         self._close = session.operations.close
         self._open = session.operations.open
-        self._methods: dict[type[Event | Result], Callable[[Any], bool]] = {
-            Result: self._result,
-            StepFinished: self._step_finished,
-            StepFailed: self._step_failed,
-            StepRetrying: self._step_retrying,
-            StepStarted: self._step_started,
-            TimerStarted: self._timer_started,
-            TimerFired: self._timer_fired,
-            SignalAwaited: self._wait_started,
-            SignalResolved: self._signal_resolved,
-            ApprovalRequested: self._wait_started,
-            ApprovalResolved: self._approval_resolved,
-            NowRecorded: self._value_recorded,
-            UuidRecorded: self._value_recorded,
-            CancelRequested: self._cancel_requested,
-        }
 
     def moves(self, event: Event | Result) -> bool:
         """Whether the event would let the handler go on: one that has ended has no such event after its last."""
@@ -80,7 +64,7 @@ class Applier:
         method = self._methods.get(type(event))
         if method is None:
             raise mismatch(self._session.run.run_id, f"{entry(event)}, which ends a run", "the run goes on")
-        moves = method(event)
+        moves = method(self, event)
         if moves:
             self._session.loop.at = event.at
         return moves
@@ -207,6 +191,23 @@ class Applier:
         if main is not None:
             main.cancel(event.reason or "the run was cancelled")
         return True
+
+    _methods: ClassVar[dict[type[Event | Result], Callable[[Any, Any], bool]]] = {
+        Result: _result,
+        StepFinished: _step_finished,
+        StepFailed: _step_failed,
+        StepRetrying: _step_retrying,
+        StepStarted: _step_started,
+        TimerStarted: _timer_started,
+        TimerFired: _timer_fired,
+        SignalAwaited: _wait_started,
+        SignalResolved: _signal_resolved,
+        ApprovalRequested: _wait_started,
+        ApprovalResolved: _approval_resolved,
+        NowRecorded: _value_recorded,
+        UuidRecorded: _value_recorded,
+        CancelRequested: _cancel_requested,
+    }
 
 
 def unfit_result(step_id: str, run_id: str, error: PayloadError) -> PayloadError:

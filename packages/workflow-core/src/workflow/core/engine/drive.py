@@ -29,10 +29,10 @@ from workflow.core.errors import (
     WorkflowError,
     WorkflowVersionError,
 )
-from workflow.core.events import ErrorInfo, RunCancelled, RunErrored, RunFinished, RunStarted
+from workflow.core.events import ErrorInfo, RunCancelled, RunErrored, RunStarted
 from workflow.core.journal import read_history
 from workflow.core.middleware import compose
-from workflow.core.payload import Json, check_size
+from workflow.core.payload import check_size
 from workflow.core.records import ClaimedRun, RunRecord, Transition, Wait
 
 from .apply import Applier
@@ -256,15 +256,15 @@ class Drive:
 
     async def _completed(self, result: Any) -> DriveOutcome:
         what = f"The output of run {self._run.run_id!r}"
-        assert self._definition is not None
-        output_type = self._definition.output_type
+        definition = self._definition
+        assert definition is not None
+        output_type = definition.output_type
         try:
             text, output = output_type.round_trip(result, what)
             check_size(text, self._environment.max_payload, what)
         except PayloadError as error:
             return await self._errored(error)
-        ledger = self._ledger
-        ledger.append(RunFinished(**ledger.head(), output=Json(text)))
+        self._ledger.append_output(text)
         return await self._end(Transition("completed", output=text), output=output)
 
     async def _errored(self, error: BaseException) -> DriveOutcome:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from workflow.core.events import Event, StepFinished
-from workflow.core.journal import write_event, write_result
+from workflow.core.events import Event, RunFinished, StepFinished
+from workflow.core.journal import write_event, write_finished, write_result
 from workflow.core.payload import Json, check_size
 from workflow.core.records import Commit, Committed, LogRecord, Mail, RunRecord, Transition
 
@@ -74,14 +74,22 @@ class Ledger:
 
     def append_result(self, id: str, attempt: int, text: str) -> datetime:
         """`append` of a `StepFinished` whose size is checked, without making it: when it happened."""
-        at, index = self.now(), self.next_index
+        at, index = self.now(), self._next()
         self._records.append(write_result(index, at, id, attempt, text))
+        if self._environment.publish is not None:
+            self.emit_unmade(StepFinished, index=index, at=at, id=id, attempt=attempt, result=Json(text))
+        return at
+
+    def append_output(self, text: str) -> None:
+        """`append` of a `RunFinished`, without making it."""
+        at, index = self.now(), self._next()
+        self._records.append(write_finished(index, at))
+        self.emit_unmade(RunFinished, index=index, at=at, output=Json(text))
+
+    def _next(self) -> int:
         self.next_index += 1
         self.appended += 1
-        if self._environment.publish is not None:
-            fields = {"run_id": self.run_id, "index": index, "at": at, "id": id, "attempt": attempt}
-            self._outbox.append((StepFinished, {**fields, "result": Json(text)}))
-        return at
+        return self.next_index - 1
 
     def consume(self, mail: Mail) -> None:
         """Mark mail as resolved by what was appended last."""

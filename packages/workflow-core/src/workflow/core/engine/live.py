@@ -70,6 +70,8 @@ class Live:
         self._steps = StepRunner(session.run.run_id, session.environment, self._waker.wake)
         self._waiting: list[StepOperation] = []
         """Steps that no attempt is under way of: fresh ones, and those in a backoff."""
+        self._resumed = bool(session.history)
+        """Whether another drive may have left attempts behind."""
         self._news = False
         self._lost = False
         self._spent = False
@@ -184,7 +186,7 @@ class Live:
         match = self._mailbox.next_match() if self._mailbox.changed else None
         timer = self._timers.first() if self._timers.heap else None
         if match is None and timer is None:
-            return bool(self._waiting) and self._interrupted()
+            return self._resumed and bool(self._waiting) and self._interrupted()
         due = timer is not None and timer.until is not None and timer.until <= self._ledger.now()
         if match is not None and not (
             due and timer is not None and timer.until is not None and timer.until < match[0].sent_at
@@ -362,11 +364,12 @@ class Live:
             if not step.retry.record_start:
                 self._ledger.emit_unmade(StepStarted, at=now, id=step.id, attempt=step.attempt + 1, meta=step.meta)
             self._steps.start(step, now)
-        await self._ledger.publish()
+        if self._environment.publish is not None:
+            await self._ledger.publish()
         if not recorded:
             # Nothing can have happened but what wakes this at once. (After a start that had to be recorded, mail may
             # have come with that commit.)
-            await self._wait_for_steps(now)
+            await self._wait_under_way(now)
 
     async def _wait_for_steps(self, now: datetime) -> None:
         if self._ledger.pending and await self._commit():
@@ -377,12 +380,16 @@ class Live:
             self._spent = True
             await self._steps.stop()
             return
-        self._steps.time_out(now)
+        await self._wait_under_way(now)
+
+    async def _wait_under_way(self, now: datetime) -> None:
+        if self._steps.timed:
+            self._steps.time_out(now)
         await self._wait(self._next_look(now), busy=True)
 
     def _next_look(self, now: datetime) -> datetime | None:
         """When there is something to do even if no step ends. What is due and held back by now does not count."""
-        look = self._steps.next_timeout()
+        look = self._steps.next_timeout() if self._steps.timed else None
         if self._timers.heap and not self._session.yielding:
             look = _earlier(look, self._timers.next_at())
         deadline = self._environment.deadline

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from workflow.core.events import ErrorInfo
-from workflow.core.records import RunRecord
+from workflow.core.records import RunRecord, hot
 
 __all__ = ["DriveKind", "DriveOutcome"]
 
 DriveKind = Literal["completed", "errored", "cancelled", "paused", "queued", "lost", "postponed"]
 
 
-@dataclass(frozen=True, slots=True)
+@hot
 class DriveOutcome:
     """How a drive left its run.
 

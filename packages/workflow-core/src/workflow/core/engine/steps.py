@@ -67,7 +67,7 @@ class StepRunner:
         self._environment = environment
         self._wake = wake
         self._host = contextvars.copy_context()
-        self._timed = False
+        self.timed = False
         """Whether any attempt has had a timeout: looking for the next one is linear in what runs."""
         self.running: dict[str, Attempt] = {}
         self.cut_off: set[Attempt] = set()
@@ -79,7 +79,7 @@ class StepRunner:
     def start(self, operation: StepOperation, now: datetime) -> None:
         """Start the next attempt of a step."""
         deadline = None if operation.timeout is None else now + timedelta(seconds=operation.timeout)
-        self._timed = self._timed or deadline is not None
+        self.timed = self.timed or deadline is not None
         drive_deadline = self._environment.deadline
         context = StepContext(
             run_id=self._run_id,
@@ -96,7 +96,10 @@ class StepRunner:
         attempt.task = self._spawn(attempt)
 
     def _spawn(self, attempt: Attempt) -> asyncio.Task[None]:
-        context = self._variables(attempt.operation.context)
+        # The context variables a step sees: the host's (tracing, middleware), overlaid with the handler's own.
+        context = self._host.copy()
+        for variable, value in attempt.operation.context.items():
+            context.run(variable.set, value)
         context.run(set_current_step, attempt.context)
         loop = asyncio.get_running_loop()
         name = f"step {attempt.operation.id} of {self._run_id}"
@@ -104,13 +107,6 @@ class StepRunner:
             # A step that never waits ends here and now, without a turn of the host's loop.
             return asyncio.Task(self._run(attempt), loop=loop, name=name, context=context, eager_start=True)  # type: ignore[call-arg]
         return asyncio.Task(self._run(attempt), loop=loop, name=name, context=context)
-
-    def _variables(self, of_handler: contextvars.Context) -> contextvars.Context:
-        """The context variables a step sees: the host's (tracing, middleware), overlaid with the handler's own."""
-        context = self._host.copy()
-        for variable, value in of_handler.items():
-            context.run(variable.set, value)
-        return context
 
     async def _run(self, attempt: Attempt) -> None:
         completion = Completion(attempt)
@@ -135,7 +131,8 @@ class StepRunner:
             if isinstance(operation, TransactionOperation):
                 await self._transact(operation, completion)
                 return
-            result = await _call(operation.fn, operation.args)
+            fn = operation.fn
+            result = await fn(*operation.args) if is_async(fn) else await _call_sync(fn, operation.args)
         except asyncio.CancelledError as error:
             if attempt.timed_out:
                 raise self._timeout_error(attempt) from error
@@ -189,7 +186,7 @@ class StepRunner:
 
     def time_out(self, now: datetime) -> None:
         """End the attempts whose own timeout is over. A function in a thread can't be stopped: it is left to itself."""
-        if not self._timed:
+        if not self.timed:
             return
         for attempt in list(self.running.values()):
             if attempt.deadline is not None and attempt.deadline <= now and not attempt.timed_out:
@@ -199,7 +196,7 @@ class StepRunner:
                     attempt.task.cancel()
 
     def next_timeout(self) -> datetime | None:
-        if not self._timed:
+        if not self.timed:
             return None
         return min(
             (a.deadline for a in self.running.values() if a.deadline is not None and not a.timed_out), default=None
@@ -229,9 +226,7 @@ class StepRunner:
             await asyncio.wait(tasks)
 
 
-async def _call(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    if is_async(fn):
-        return await fn(*args)
+async def _call_sync(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     if _THREADS:
         context = contextvars.copy_context()
         result = await asyncio.get_running_loop().run_in_executor(None, _in_thread, context, fn, args)
