@@ -34,6 +34,8 @@ class Transaction(ABC):
     """What the step asks for; None: the database's default."""
     is_async: bool
     """Whether the function is an `async def`."""
+    failure: BaseException | None
+    """What the step has failed with in this try, if it has."""
 
     @abstractmethod
     def begin(self) -> None:

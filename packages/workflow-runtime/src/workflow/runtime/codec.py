@@ -63,6 +63,10 @@ class _EncodedTransaction(Transaction):
         self._inner = inner
         self._encode = encode
 
+    @property
+    def failure(self) -> BaseException | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._inner.failure
+
     def begin(self) -> None:
         self._inner.begin()
 

@@ -28,6 +28,7 @@ class Delivering(RuntimeParts):
         name: str,
         payload: Any = None,
         drive: bool = True,
+        connection: Any = None,
         max_duration: float | None = None,
         include_events: bool = True,
         now: datetime | None = None,
@@ -38,9 +39,13 @@ class Delivering(RuntimeParts):
         or doubles it. Idempotent by `signal_id` within the run: `duplicate`. A signal that nobody waits for yet is
         `buffered`. `payload` is plain JSON or an instance of a type that pydantic knows. Raises `PayloadError` for
         anything else.
+
+        With a `connection` it is delivered in the transaction that is open on it, of the store's database, and counts
+        when that is committed; the run is not driven here, whatever `drive` says, and nobody else moves it until then.
+        Raises `InvalidArgumentError` for a connection that won't do.
         """
         mail = signal_mail(signal_id, name, payload)
-        return await self._deliver(run_id, mail, drive, max_duration, include_events, now)
+        return await self._deliver(run_id, mail, drive, connection, max_duration, include_events, now)
 
     async def deliver_approval(
         self,
@@ -51,13 +56,14 @@ class Delivering(RuntimeParts):
         feedback: str | None = None,
         meta: dict[str, Any] | None = None,
         drive: bool = True,
+        connection: Any = None,
         max_duration: float | None = None,
         include_events: bool = True,
         now: datetime | None = None,
     ) -> RunResult[Any]:
         """Deliver a decision, as `deliver_signal` does. The first one on an approval counts, others are `duplicate`."""
         mail = approval_mail(approval_id, approved, feedback, meta)
-        return await self._deliver(run_id, mail, drive, max_duration, include_events, now)
+        return await self._deliver(run_id, mail, drive, connection, max_duration, include_events, now)
 
     async def cancel_run(
         self,
@@ -65,6 +71,7 @@ class Delivering(RuntimeParts):
         *,
         reason: str | None = None,
         drive: bool = True,
+        connection: Any = None,
         max_duration: float | None = None,
         include_events: bool = True,
         now: datetime | None = None,
@@ -72,9 +79,9 @@ class Delivering(RuntimeParts):
         """Ask a run to cancel, and drive it if nobody does.
 
         Its handler gets `asyncio.CancelledError` and may compensate. For a run that has ended the result is its
-        state; a second request is `duplicate`.
+        state; a second request is `duplicate`. `connection`: see `deliver_signal`.
         """
-        result = await self._deliver(run_id, cancel_mail(reason), drive, max_duration, include_events, now)
+        result = await self._deliver(run_id, cancel_mail(reason), drive, connection, max_duration, include_events, now)
         if result.kind == "not_waiting" and result.run is not None:
             return replace(result, kind=result.run.status)
         return result
@@ -84,6 +91,7 @@ class Delivering(RuntimeParts):
         run_id: str,
         mail: NewMail,
         drive: bool,
+        connection: Any,
         max_duration: float | None,
         include_events: bool,
         now: datetime | None,
@@ -92,6 +100,8 @@ class Delivering(RuntimeParts):
         check_size(mail.payload, self.store.capabilities.max_payload, f"The payload of {mail.kind} {mail.id!r}")
         budget = self._budget(now, max_duration)
         at = budget.clock.now()
+        if connection is not None:
+            return self._delivered(await self.store.deliver_within(connection, run_id, mail, now=at), run_id)
         # Where queues have limits, the run's queue is known only after the delivery.
         lease = self._driver.lease(self.owner, at) if drive and not self._registry.queues else None
         delivered = await self.store.deliver(run_id, mail, lease=lease, now=at)
@@ -105,6 +115,10 @@ class Delivering(RuntimeParts):
             self._keeper.tell_news(run_id)
             if delivered.run is not None and delivered.run.status == "queued" and delivered.run.due_at is not None:
                 self._bell.ring(delivered.run.due_at)
+        return self._delivered(delivered, run_id)
+
+    def _delivered(self, delivered: Delivered, run_id: str) -> RunResult[Any]:
+        """The answer to a delivery that was not followed by a drive."""
         if delivered.run is None:
             return RunResult("not_found", run_id)
         return self._state_result(delivered.run, _delivered_kind(delivered, delivered.run))
@@ -118,7 +132,6 @@ def _is_ready(delivered: Delivered, at: datetime) -> bool:
 
 
 def _delivered_kind(delivered: Delivered, run: RunRecord) -> RunKind:
-    """What a delivery comes to that was not followed by a drive."""
     if delivered.outcome == "duplicate":
         return "duplicate"
     if delivered.outcome == "ended":

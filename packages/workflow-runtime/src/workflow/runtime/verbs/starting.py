@@ -40,6 +40,7 @@ class Starting(RuntimeParts):
         priority: int | None = None,
         timeout: Duration | None = None,
         debounce: Duration | None = None,
+        connection: Any = None,
         max_duration: float | None = None,
         include_events: bool = True,
         now: datetime | None = None,
@@ -58,6 +59,7 @@ class Starting(RuntimeParts):
         priority: int | None = None,
         timeout: Duration | None = None,
         debounce: Duration | None = None,
+        connection: Any = None,
         max_duration: float | None = None,
         include_events: bool = True,
         now: datetime | None = None,
@@ -75,6 +77,7 @@ class Starting(RuntimeParts):
         priority: int | None = None,
         timeout: Duration | None = None,
         debounce: Duration | None = None,
+        connection: Any = None,
         max_duration: float | None = None,
         include_events: bool = True,
         now: datetime | None = None,
@@ -89,9 +92,13 @@ class Starting(RuntimeParts):
           whose queue has no room is `queued`, and goes on when there is some.
         - `debounce`: enqueue it for so much later; a run of this id that is still waiting to begin gets the new input
           and waits anew. So of many starts in a row one run comes, with the last input.
+        - `connection`: create the run in the transaction that is open on it, of the store's database (docs say which
+          kinds each store takes). It is there when that transaction is committed, and never if it is rolled back. It
+          is not driven here, whatever `drive` says: a worker or sweep finds it after the commit.
 
-        Raises `InvalidArgumentError` (unknown workflow, bad id, an id that another workflow's run has) and
-        `PayloadError` (the input does not fit). What goes wrong in the workflow is in the result.
+        Raises `InvalidArgumentError` (unknown workflow, bad id, an id that another workflow's run has, a
+        `connection` that won't do) and `PayloadError` (the input does not fit). What goes wrong in the workflow is in
+        the result.
         """
         definition = self._registry.get(workflow)
         run_id = identifier(run_id, "run_id") if run_id is not None else f"{definition.id}:{uuid4()}"
@@ -103,6 +110,10 @@ class Starting(RuntimeParts):
             run_id, definition.id, definition.version, text, at + later, replace_unstarted=debounce is not None
         )
         new = place(self._registry, new, value, Placement(queue, key, priority, timeout))
+        if connection is not None:
+            created = await self.store.create_run_within(connection, new, now=at)
+            self._check_same_workflow(created.run, definition)
+            return self._state_result(created.run, created.run.status, created=created.created)
         drive = drive and delay is None and debounce is None
         created, claimed = await self._create(new, drive, at)
         if claimed is not None:

@@ -16,6 +16,7 @@ from workflow.core.errors import InvalidArgumentError, StoreError, StoreUnavaila
 from .rows import Row
 
 __all__ = [
+    "REFUSED",
     "BusyError",
     "Driver",
     "LostConnectionError",
@@ -23,6 +24,7 @@ __all__ = [
     "SchemaError",
     "StoreUnavailableError",
     "adapt",
+    "sqlstate_of",
     "translated",
 ]
 
@@ -175,7 +177,7 @@ def adapt(connection: Any, *, pooler: bool) -> Driver:
 
 # What the five characters of SQLSTATE say. Classes first: 08 is the connection, 57P0x a server that shuts down.
 _LOST = ("08", "57P01", "57P02", "57P03", "25006", "53300")
-_REFUSED = ("40001", "40P01")
+REFUSED = ("40001", "40P01")
 _BUSY = ("55P03",)
 _SCHEMA = ("3F000", "42P01", "42703")
 _DATA = ("22", "54")
@@ -189,13 +191,13 @@ def translated(error: BaseException, *, connecting: bool = False) -> Exception |
     """
     if isinstance(error, WorkflowError):
         return None
-    state = _sqlstate(error)
+    state = sqlstate_of(error)
     text = f"{type(error).__name__}: {error}"
     if state.startswith(_LOST) or (not state and (connecting or _is_of_connection(error))):
         return LostConnectionError(text) if _is_foreign(error) else None
     if connecting and state.startswith(_PREPARED):
         return LostConnectionError(text)  # behind a pooler, what asyncpg asks a new connection may go astray
-    if state.startswith(_REFUSED):
+    if state.startswith(REFUSED):
         return RefusedError(text)
     if state.startswith(_BUSY):
         return BusyError(text)
@@ -217,7 +219,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         current = getattr(current, "orig", None) or current.__cause__
 
 
-def _sqlstate(error: BaseException) -> str:
+def sqlstate_of(error: BaseException) -> str:
+    """What the server has said, in five characters; empty where it was not the server that failed."""
     states = (getattr(link, "sqlstate", None) for link in _chain(error))
     return next((state for state in states if isinstance(state, str)), "")
 

@@ -19,6 +19,7 @@ from workflow.core.errors import StoreError
 
 from .connector import Connector, Limits
 from .notices import Notices
+from .transacting import Transacting
 from .writing import Writing
 
 __all__ = ["Here", "Loops"]
@@ -31,6 +32,7 @@ class Here:
     connector: Connector
     writing: Writing
     notices: Notices
+    transacting: Transacting
     pool: Pool | None
     """The pool that is this loop's alone; None where it is the engine's."""
 
@@ -51,6 +53,7 @@ class Loops:
         limits: Limits,
         writing: Callable[[Connector], Writing],
         notices: Callable[[Connector], Notices],
+        transacting: Callable[[Connector, Callable[[], Pool]], Transacting],
         *,
         owned: bool,
     ) -> None:
@@ -58,6 +61,7 @@ class Loops:
         self._limits = limits
         self._writing = writing
         self._notices = notices
+        self._transacting = transacting
         self._owned = owned
         self._home: asyncio.AbstractEventLoop | None = None
         self._used: dict[asyncio.AbstractEventLoop, Here] = {}
@@ -80,7 +84,13 @@ class Loops:
         # Asked anew each time: disposing of an engine gives it another pool.
         source = (lambda: self._engine.sync_engine.pool) if pool is None else (lambda: pool)
         connector = Connector(source, self._limits)
-        here = self._used[loop] = Here(connector, self._writing(connector), self._notices(connector), pool)
+        here = self._used[loop] = Here(
+            connector,
+            self._writing(connector),
+            self._notices(connector),
+            self._transacting(connector, source),
+            pool,
+        )
         return here
 
     def _forget_closed(self) -> None:

@@ -26,6 +26,7 @@ from workflow.core.records import (
     RunRecord,
     RunStatus,
 )
+from workflow.core.transactions import Transaction
 from workflow.runtime.contract import Capabilities, ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
 
 from .applying import apply
@@ -34,11 +35,14 @@ from .connector import Limits
 from .creations import check_new
 from .drivers import LostConnectionError, SchemaError, StoreUnavailableError
 from .engines import POOLER_OPTION, engine_for
+from .joining import Joined, Places, join
 from .loops import Loops
 from .migrations import Migration, SchemaState, check_schema_name, read_state
 from .notices import Notices
 from .rows import LOG, MAIL, REST, Row, identifier, log_from_arrays, log_record, mail_from_arrays, maybe_utc, run_record
-from .statements import Statements, channel_of
+from .statements import Statements, channel_of, quoted
+from .transacting import Transacting
+from .within import create_within, deliver_within
 from .writing import Delivery, Writing
 
 __all__ = ["PostgresStore"]
@@ -56,6 +60,8 @@ class PostgresStore(ExecutionStore):
     - `connections`: how many of the engine's connections it uses at most, on each event loop.
     - `idle`: after how many seconds without work it gives them back to the engine's pool.
     - `writers`: how many group commits may be under way at once.
+    - `transactions`: how many database steps (`ctx.transaction`) may be under way at once, on each event loop. Each
+      has a connection of the engine's pool to itself, beside the `connections`.
     - `retry_for`: how many seconds it goes on trying when the server is gone, before it raises `StoreUnavailableError`.
 
     - `listen`: whether `wait_for_work` listens, on one more connection; by default it does, except through a pooler.
@@ -63,7 +69,9 @@ class PostgresStore(ExecutionStore):
     Every statement that the store repeats after a lost connection may be repeated by the contract.
     """
 
-    capabilities = Capabilities(durable=True, shared=True, renews_from_any_loop=True)
+    capabilities = Capabilities(
+        durable=True, shared=True, renews_from_any_loop=True, transactions=True, joins_transactions=True
+    )
 
     def __init__(
         self,
@@ -72,6 +80,7 @@ class PostgresStore(ExecutionStore):
         schema: str = "public",
         connections: int = 4,
         writers: int = 2,
+        transactions: int = 4,
         idle: float = 5.0,
         retry_for: float = 5.0,
         listen: bool | None = None,
@@ -85,11 +94,15 @@ class PostgresStore(ExecutionStore):
         self._sql = Statements(schema)
         self._listens = not pooler if listen is None else listen
         self._migration_timeout = migration_timeout
+        self._places = Places(self.engine, f"{quoted(schema)}.workflow_runs", self._fetch)
         self._loops = Loops(
             self.engine,
             limits,
             lambda connector: Writing(self._sql, connector, writers=max(writers, 1)),
             lambda connector: Notices(connector, channel_of(schema)),
+            lambda connector, pool: Transacting(
+                self.engine, pool, connector, self._sql, limit=max(transactions, 1), retry_for=retry_for
+            ),
             owned=not isinstance(engine, AsyncEngine),
         )
 
@@ -119,11 +132,38 @@ class PostgresStore(ExecutionStore):
         return await self._explained(self._loops.here().writing.commits.submit(commit.run_id, commit))
 
     async def deliver(self, run_id: str, mail: NewMail, *, lease: Lease | None, now: datetime) -> Delivered:
-        identifier(run_id, "run id")
-        identifier(mail.id, f"{mail.kind} id")
+        _check_mail(run_id, mail)
         here = self._loops.here()
         delivery = Delivery(run_id, mail, lease, now)
         return await self._explained(here.writing.deliveries.submit(run_id, delivery))
+
+    async def transact(self, transaction: Transaction) -> Committed:
+        """See `Transactor.transact`. The function gets an SQLAlchemy `AsyncConnection`; a `def` the `Connection` in it.
+
+        `isolation=None` is the engine's level. What others have undone is tried up to ten times.
+        """
+        return await self._explained(self._loops.here().transacting.transact(transaction))
+
+    async def create_run_within(self, connection: Any, new: NewRun, *, now: datetime) -> CreatedRun:
+        """See `ExecutionStore`. `connection` is an SQLAlchemy `AsyncConnection` or `AsyncSession`, or a driver's own.
+
+        Under REPEATABLE READ or SERIALIZABLE, a rival that has created the run since the caller's transaction began
+        makes it fail with a serialization error (40001).
+        """
+        check_new(new)
+        joined = await self._joined(connection)
+        return await self._explained(create_within(joined, self._sql, (new, None, now)))
+
+    async def deliver_within(self, connection: Any, run_id: str, mail: NewMail, *, now: datetime) -> Delivered:
+        """See `ExecutionStore` and `create_run_within`; here the rival is whatever has moved the run since then."""
+        _check_mail(run_id, mail)
+        joined = await self._joined(connection)
+        return await self._explained(deliver_within(joined, self._sql, Delivery(run_id, mail, None, now)))
+
+    async def _joined(self, connection: Any) -> Joined:
+        joined = await join(connection)
+        await self._places.check(joined)
+        return joined
 
     async def get_run(self, run_id: str) -> RunRecord | None:
         rows = await self._fetch(self._sql.get, identifier(run_id, "run id"))
@@ -257,6 +297,11 @@ def _unavailable() -> Generator[None]:
 
 def _claimed_run(row: Row, claimed_from: RunStatus) -> ClaimedRun:
     return ClaimedRun(run_record(row), log_from_arrays(*row[LOG]), mail_from_arrays(row[MAIL]), claimed_from)
+
+
+def _check_mail(run_id: str, mail: NewMail) -> None:
+    identifier(run_id, "run id")
+    identifier(mail.id, f"{mail.kind} id")
 
 
 def _distinct(ids: Collection[str], what: str = "workflow id") -> list[str]:
