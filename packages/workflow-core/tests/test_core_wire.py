@@ -22,6 +22,7 @@ from workflow.core.events import (
     RunCancelled,
     RunErrored,
     RunFinished,
+    RunRetried,
     RunStarted,
     SignalAwaited,
     SignalResolved,
@@ -49,6 +50,7 @@ EVENTS: list[Event] = [
     RunFinished(**HEAD, output=Json('{"ok":true}')),
     RunErrored(**HEAD, error=ERROR),
     RunCancelled(**HEAD),
+    RunRetried(**HEAD, voided=(1, 2), reason="repaired", error=ErrorInfo(type="ValueError", message="no")),
     StepStarted(**HEAD, id="a", attempt=2, meta=META),
     StepRetrying(**HEAD, id="a", attempt=2, retry_at=LATER, error=ERROR),
     StepFinished(**HEAD, id="a", attempt=2, result=Json('[1,1.0,-0.0,"\\u0000",null]')),
@@ -72,7 +74,7 @@ def test_every_type_of_event_is_here() -> None:
     """The tests of this file cover the whole union, whose discriminators are those that the documentation names."""
     union = get_args(get_args(WorkflowEvent)[0])
     assert {type(event) for event in EVENTS} == set(union)
-    assert len({event.model_fields["type"].default for event in union}) == 19
+    assert len({event.model_fields["type"].default for event in union}) == 20
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=NAMES)

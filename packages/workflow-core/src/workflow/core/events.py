@@ -34,6 +34,7 @@ __all__ = [
     "RunCancelled",
     "RunErrored",
     "RunFinished",
+    "RunRetried",
     "RunStarted",
     "SignalAwaited",
     "SignalResolved",
@@ -141,6 +142,17 @@ class RunErrored(Event):
 
 class RunCancelled(Event):
     type: Literal["RUN_CANCELLED"] = "RUN_CANCELLED"
+
+
+class RunRetried(Event):
+    """The run had failed or was cancelled, and goes on. The events of these indexes are of account no more."""
+
+    type: Literal["RUN_RETRIED"] = "RUN_RETRIED"
+    payload_field: ClassVar[str | None] = "error"
+    voided: tuple[int, ...]
+    reason: str | None = None
+    error: ErrorInfo | None = None
+    """Why it had failed."""
 
 
 class _StepEvent(Event):
@@ -284,6 +296,7 @@ WorkflowEvent = Annotated[
     | RunFinished
     | RunErrored
     | RunCancelled
+    | RunRetried
     | StepStarted
     | StepRetrying
     | StepFinished

@@ -19,7 +19,16 @@ from .events import ErrorInfo, Event, WorkflowEvent
 from .payload import Json
 from .records import LogRecord
 
-__all__ = ["Result", "read_event", "read_events", "read_history", "write_event", "write_finished", "write_result"]
+__all__ = [
+    "Result",
+    "read_event",
+    "read_events",
+    "read_history",
+    "standing",
+    "write_event",
+    "write_finished",
+    "write_result",
+]
 
 
 class Result:
@@ -77,19 +86,30 @@ def read_events(run_id: str, records: Sequence[LogRecord]) -> list[Event]:
 
 
 def read_history(run_id: str, records: Sequence[LogRecord]) -> list[Event | Result]:
-    """The events of a run's records, for replay: results of steps, exactly as `write_result` writes them, unvalidated.
+    """The events of a run's records that stand, for replay.
 
-    Raises `StoreError` as `read_events` does, which has to judge whatever is not exactly so.
+    Results of steps, exactly as `write_result` writes them, are not validated. Raises `StoreError` as `read_events`
+    does, which has to judge whatever is not exactly so.
     """
     try:
         entries = from_json("[" + ",".join([record.event for record in records]) + "]")
         history: list[Any] = [_result(record, entry) for record, entry in zip(records, entries, strict=True)]
     except (LookupError, TypeError, ValueError):
-        return [*read_events(run_id, records)]
+        return standing(read_events(run_id, records))
     others = [index for index, result in enumerate(history) if result is None]
     for index, event in zip(others, read_events(run_id, [records[index] for index in others]), strict=True):
         history[index] = event
-    return history
+    return standing(history)
+
+
+def standing(events: Iterable[Any]) -> list[Any]:
+    """The events that count: without those that a retry of the run has voided, and without the retries."""
+    events = [*events]
+    retries = [event for event in events if event.type == "RUN_RETRIED"]
+    if not retries:
+        return events
+    gone = {index for retry in retries for index in (*retry.voided, retry.index)}
+    return [event for event in events if event.index not in gone]
 
 
 def _result(record: LogRecord, entry: Any) -> Result | None:

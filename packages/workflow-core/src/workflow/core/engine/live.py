@@ -426,7 +426,7 @@ class Live:
         waits = tuple(wait for operation in operations if (wait := operation.wait()) is not None)
         times = [wait.until for wait in waits if wait.until is not None]
         if (expiry := self._session.expiry) is not None and not expiry.future.done():
-            times.append(expiry.until)
+            times.append(expiry.at)
         await self._release(Transition("paused", min(times, default=None), waits))
 
     async def _release(self, transition: Transition) -> None:

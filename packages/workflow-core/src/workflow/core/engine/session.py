@@ -36,6 +36,8 @@ class Session:
         self.mailbox = Mailbox(claimed.mail)
         self.ledger = Ledger(claimed.run, environment, history[-1].at if history else None)
         started = claimed.run.started_at or claimed.run.created_at
+        if history:
+            started = min(started, history[0].at)  # a run may begin with the history of another
         self.loop = DurableLoop(started.timestamp(), self._start_timer, self._cancel_timer)
         self.history = History(history, self.loop)
         self.main: DurableTask | None = None

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
 
-from workflow.core import RunNotFoundError
-from workflow.core.arguments import aware
+from workflow.core import InvalidArgumentError, RunNotFoundError
+from workflow.core.arguments import aware, identifier
+from workflow.core.records import LogRecord, NewRun, RunRecord
 from workflow.runtime.diagnosis import Diagnosis, diagnose, diagnose_open
+from workflow.runtime.driving import Budget
+from workflow.runtime.results import RunResult
+from workflow.runtime.retrying import history_before, plan_retry
 from workflow.runtime.spans import count, span
 
 from .parts import RuntimeParts
@@ -19,6 +26,107 @@ _PURGE_BATCH = 1000
 
 class Operating(RuntimeParts):
     """The verbs of an operator."""
+
+    async def retry_run(
+        self,
+        run_id: str,
+        *,
+        from_step: str | None = None,
+        reason: str | None = None,
+        drive: bool = True,
+        max_duration: float | None = None,
+        include_events: bool = True,
+        now: datetime | None = None,
+    ) -> RunResult[Any]:
+        """Let a run that has failed or was cancelled go on from its last good checkpoint, and drive it.
+
+        Steps that had finished before the one that failed keep their results; that one gets all its attempts anew, and
+        what came after it (compensation, say) is executed when the handler comes to it again. `from_step` names another
+        step to go back to. A run that failed in the handler itself goes on where it was, with the code as it is now.
+        Signals and decisions received since then are in the inbox again. A time limit begins anew.
+
+        The log keeps what was, and a `RUN_RETRIED` event with the `reason`. Atomic; of two retries at once one happens,
+        and the other answers with the state that it has led to. Raises `RunNotFoundError`, and `InvalidArgumentError`
+        for a run that has completed or has not ended, or has no such step.
+        """
+        budget = self._budget(now, max_duration)
+        at = budget.clock.now()
+        run, log = await self._ended_run(run_id)
+        plan = plan_retry(run, log, from_step=from_step, reason=reason, now=at)
+        reopened = await self.store.reopen(
+            run_id, expected_index=len(log), record=plan.record, mail=plan.mail, expires_at=_anew(run, at), now=at
+        )
+        if reopened is None:
+            return await self._state_of(run_id)
+        return await self._go_on(reopened, budget, drive, include_events)
+
+    async def rerun_from(
+        self,
+        run_id: str,
+        step_id: str,
+        *,
+        new_run_id: str | None = None,
+        drive: bool = True,
+        max_duration: float | None = None,
+        include_events: bool = True,
+        now: datetime | None = None,
+    ) -> RunResult[Any]:
+        """Start a new run that has everything of this one up to a step, and goes on with that step; drive it.
+
+        The run itself stays as it is, and may be in any state. The new one has the same input and version, queue, key
+        and priority, and its own idempotency keys. Idempotent by `new_run_id`, as `start_run`. Raises
+        `RunNotFoundError`, and `InvalidArgumentError` for a step that the run has not come to.
+        """
+        budget = self._budget(now, max_duration)
+        at = budget.clock.now()
+        run, log = await self._run_and_log(run_id)
+        new_id = identifier(new_run_id, "new_run_id") if new_run_id is not None else f"{run.workflow_id}:{uuid4()}"
+        new = NewRun(
+            new_id,
+            run.workflow_id,
+            run.workflow_version,
+            run.input,
+            at,
+            queue=run.queue,
+            key=run.key,
+            priority=run.priority,
+            expires_at=_anew(run, at),
+            log=history_before(run, log, step_id),
+        )
+        created = await self.store.create_run(new, lease=None, now=at)
+        if not created.created:
+            return self._state_result(created.run, created.run.status)
+        return replace(await self._go_on(created.run, budget, drive, include_events), created=True)
+
+    async def _go_on(self, run: RunRecord, budget: Budget, drive: bool, include_events: bool) -> RunResult[Any]:
+        """Drive a run that is ready now, or leave it to whoever finds it."""
+        claimed = await self._claim_one(run, budget.clock.now()) if drive else None
+        if claimed is not None:
+            return await self._driver.drive(claimed, self.owner, budget, keep_events=include_events)
+        if run.due_at is not None:
+            self._bell.ring(run.due_at)
+        return self._state_result(run, run.status)
+
+    async def _run_and_log(self, run_id: str) -> tuple[RunRecord, Sequence[LogRecord]]:
+        """Row and log, of which the row is read first: a log that has grown since is cut to it."""
+        run = await self.store.get_run(identifier(run_id, "run_id"))
+        if run is None:
+            raise RunNotFoundError(run_id)
+        return run, (await self.store.read_log(run_id))[: run.log_length]
+
+    async def _ended_run(self, run_id: str) -> tuple[RunRecord, Sequence[LogRecord]]:
+        run, log = await self._run_and_log(run_id)
+        if run.status not in ("errored", "cancelled"):
+            what = "has completed" if run.status == "completed" else f"has not ended (it is {run.status})"
+            raise InvalidArgumentError(
+                f"Run {run_id!r} {what}: only a run that has failed or was cancelled can be retried. To go on from a "
+                "step in a new run, use rerun_from."
+            )
+        return run, log
+
+    async def _state_of(self, run_id: str) -> RunResult[Any]:
+        run = await self.store.get_run(run_id)
+        return RunResult("not_found", run_id) if run is None else self._state_result(run, run.status)
 
     async def why_stuck(self, run_id: str) -> Diagnosis:
         """What a run does or waits for, in plain words, and what helps if it is stuck. Raises `RunNotFoundError`."""
@@ -57,3 +165,8 @@ class Operating(RuntimeParts):
             if deleted < batch:
                 break
         return total
+
+
+def _anew(run: RunRecord, at: datetime) -> datetime | None:
+    """The time limit of a run that begins again: as far away as it was when the run was created."""
+    return None if run.expires_at is None else at + (run.expires_at - run.created_at)

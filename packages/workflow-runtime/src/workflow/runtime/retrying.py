@@ -1,0 +1,86 @@
+"""From where a run that has failed goes on, and with what a run begins that goes on from a point of another.
+
+A log is only ever appended to. A retry appends a `RUN_RETRIED` event, which names the entries that are of account no
+more; replay leaves these out. So what had happened stays to be seen, and a run can be retried any number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from workflow.core import ErrorInfo, InvalidArgumentError, StepError
+from workflow.core.errors import qualified_name
+from workflow.core.events import RunRetried
+from workflow.core.journal import read_events, standing, write_event
+from workflow.core.records import LogRecord, NewMail, RunRecord
+
+__all__ = ["Resumption", "history_before", "plan_retry"]
+
+_BY_A_STEP = {qualified_name(StepError), qualified_name(BaseExceptionGroup)}
+_OF_STEPS = {"STEP_STARTED", "STEP_RETRYING", "STEP_FINISHED", "STEP_FAILED"}
+_ENDS = {"RUN_ERRORED", "RUN_CANCELLED"}
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """How a run goes on: the entry that says so, and the mail whose receipt is void."""
+
+    record: LogRecord
+    mail: tuple[NewMail, ...]
+
+
+def plan_retry(
+    run: RunRecord, log: Sequence[LogRecord], *, from_step: str | None, reason: str | None, now: datetime
+) -> Resumption:
+    """Let an ended run go on before the step that failed it, or before `from_step`.
+
+    Without a failed step (an error in the handler itself) nothing but the end is void: the handler, repaired, meets
+    everything as it was. Of a cancelled run everything since the request is void. Raises `InvalidArgumentError` where
+    the run has no such step.
+    """
+    events = standing(read_events(run.run_id, log))
+    error = ErrorInfo.model_validate_json(run.error) if run.error is not None else None
+    start = _start_of(run.run_id, events, from_step) if from_step is not None else _failure(run, events, error)
+    step_id = getattr(events[start], "id", None) if start < len(events) else None
+    void = [event for event in events[:start] if event.type == "STEP_RETRYING" and event.id == step_id]
+    void += events[start:]
+    retried = RunRetried(at=now, voided=tuple(event.index for event in void), reason=reason, error=error)
+    return Resumption(write_event(retried, len(log)), tuple(_mail(event) for event in void if _is_mail(event)))
+
+
+def history_before(run: RunRecord, log: Sequence[LogRecord], step_id: str) -> tuple[LogRecord, ...]:
+    """The log of a run up to the first entry of a step, numbered from 0. Raises `InvalidArgumentError` without one."""
+    events = standing(read_events(run.run_id, log))
+    kept: list[LogRecord] = [log[event.index] for event in events[: _start_of(run.run_id, events, step_id)]]
+    return tuple(replace(record, index=number) for number, record in enumerate(kept))
+
+
+def _failure(run: RunRecord, events: Sequence[Any], error: ErrorInfo | None) -> int:
+    """The place of the first event that is void."""
+    kind = "CANCEL_REQUESTED" if run.status == "cancelled" else None
+    if error is not None and _BY_A_STEP.intersection(error.lineage):
+        kind = "STEP_FAILED"
+    places = [place for place, event in enumerate(events) if event.type == kind or event.type in _ENDS]
+    failures = [place for place in places if events[place].type == kind]
+    return failures[-1] if failures else min(places, default=len(events))
+
+
+def _start_of(run_id: str, events: Sequence[Any], step_id: str) -> int:
+    for place, event in enumerate(events):
+        if event.type in _OF_STEPS and event.id == step_id:
+            return place
+    steps = ", ".join(dict.fromkeys(repr(event.id) for event in events if event.type in _OF_STEPS)) or "none"
+    raise InvalidArgumentError(f"Run {run_id!r} has no step {step_id!r} in its log. Its steps are: {steps}.")
+
+
+def _is_mail(event: Any) -> bool:
+    return event.type in ("SIGNAL_RESOLVED", "APPROVAL_RESOLVED")
+
+
+def _mail(event: Any) -> NewMail:
+    if event.type == "SIGNAL_RESOLVED":
+        return NewMail("signal", event.signal_id, event.name, event.payload.text)
+    return NewMail("approval", event.id, event.id, event.payload.text)
