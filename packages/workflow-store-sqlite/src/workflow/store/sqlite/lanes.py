@@ -43,6 +43,8 @@ class Job:
     """A batch, who waits for it, and what came of it."""
 
     __slots__ = ("batch", "error", "future", "loop", "results")
+    alone = False
+    """Whether it needs a transaction to itself."""
 
     def __init__(self, batch: Batch, loop: asyncio.AbstractEventLoop) -> None:
         self.batch = batch
@@ -50,6 +52,17 @@ class Job:
         self.future: asyncio.Future[list[list[Row]]] = loop.create_future()
         self.results: list[list[Row]] = []
         self.error: Exception | None = None
+
+    def run(self, connection: sqlite3.Connection) -> list[list[Row]]:
+        return [connection.execute(sql, values).fetchall() for sql, values in self.batch]
+
+    def owns(self, error: Exception) -> bool:
+        """Whether the error is the job's own affair, and neither of the database nor worth another try."""
+        return False
+
+    def fail_at_end(self, error: sqlite3.Error) -> Exception:
+        """The error to raise for a COMMIT that was refused."""
+        return error
 
 
 class Lane:
@@ -77,10 +90,14 @@ class Lane:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._gate = threading.Lock()  # guards `_thread` and `_stopped`
         self._in_use = threading.Lock()  # held while the connection is used
+        self._held_over: Job | None = None  # taken from the queue, and not to be done with those before it
 
     def submit(self, batch: Batch) -> asyncio.Future[list[list[Row]]]:
         """Put a batch into the queue. Its answer comes to the running event loop."""
-        job = Job(batch, asyncio.get_running_loop())
+        return self.put(Job(batch, asyncio.get_running_loop()))
+
+    def put(self, job: Job) -> asyncio.Future[list[list[Row]]]:
+        """Put a job into the queue."""
         with self._gate:
             if self._stopped:
                 raise StoreError(f"{self.database.where} has been closed by this store: make a new store to go on.")
@@ -145,10 +162,13 @@ class Lane:
     def _take(self) -> list[Job]:
         """Wait for a job, and take along what else is there. Empty when the lane has been stopped."""
         group: list[Job] = []
-        job = self._queue.get()
+        job, self._held_over = self._held_over or self._queue.get(), None
         while job is not None:
+            if job.alone and group:
+                self._held_over = job
+                return group
             group.append(job)
-            if len(group) == self._group_size:
+            if job.alone or len(group) == self._group_size:
                 return group
             try:
                 job = self._queue.get_nowait()
@@ -162,7 +182,7 @@ class Lane:
         """Give each job its results or its error, trying again as long as the database is locked."""
         wait, end = _SHORTEST_WAIT, time.monotonic() + self._patience
         while (error := self._try(group)) is not None:
-            if not is_busy(error) or time.monotonic() > end:
+            if not is_busy(error) or group[0].owns(error) or time.monotonic() > end:
                 self._fail(group, error)
                 return
             time.sleep(random.uniform(0, wait))  # out of step with other processes
@@ -176,15 +196,18 @@ class Lane:
                 self._transact(self._connection, group)
             except Exception as error:
                 self._recover(error)
-                return error.with_traceback(None)  # whose frames hold the jobs, which hold the error
+                return error if group[0].owns(error) else error.with_traceback(None)  # its frames hold the jobs
         return None
 
     def _transact(self, connection: sqlite3.Connection, group: list[Job]) -> None:
         cursor = connection.cursor()
         cursor.execute(self.begin)
         for job in group:
-            job.results = [cursor.execute(sql, values).fetchall() for sql, values in job.batch]
-        cursor.execute("COMMIT")
+            job.results = job.run(connection)
+        try:
+            cursor.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise group[0].fail_at_end(error) from None
 
     def _recover(self, error: Exception) -> None:
         """Make the connection fit for the next transaction."""
@@ -202,7 +225,7 @@ class Lane:
             for job in group:
                 self._settle([job])
         else:
-            group[0].error = sqlite_error(error, self.database)
+            group[0].error = error if group[0].owns(error) else sqlite_error(error, self.database)
 
 
 class WritingLane(Lane):
