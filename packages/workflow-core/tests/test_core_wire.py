@@ -50,7 +50,6 @@ EVENTS: list[Event] = [
     RunFinished(**HEAD, output=Json('{"ok":true}')),
     RunErrored(**HEAD, error=ERROR),
     RunCancelled(**HEAD),
-    RunRetried(**HEAD, voided=(1, 2), reason="repaired", error=ErrorInfo(type="ValueError", message="no")),
     StepStarted(**HEAD, id="a", attempt=2, meta=META),
     StepRetrying(**HEAD, id="a", attempt=2, retry_at=LATER, error=ERROR),
     StepFinished(**HEAD, id="a", attempt=2, result=Json('[1,1.0,-0.0,"\\u0000",null]')),
@@ -66,6 +65,7 @@ EVENTS: list[Event] = [
     CancelRequested(**HEAD, payload=Json('"enough"')),
     StateDelta(**HEAD, delta=({"op": "add", "path": "/a", "value": None},)),
     Custom(**HEAD, name="progress", value=Json('{"done":1}')),
+    RunRetried(**HEAD, voided=(1, 2), reason="repaired", error=ErrorInfo(type="ValueError", message="no")),
 ]
 NAMES = [type(event).__name__ for event in EVENTS]
 
