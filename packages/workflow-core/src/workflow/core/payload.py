@@ -8,15 +8,20 @@ would come back different (`sameness` says what counts as different).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import datetime, time
 from functools import lru_cache
-from typing import Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import CoreSchema, core_schema, from_json, to_json
+from pydantic_core import CoreSchema, SchemaSerializer, SchemaValidator, core_schema, from_json, to_json
 
 from .errors import DefinitionError, PayloadError
 from .sameness import Difference, difference
+
+if TYPE_CHECKING:
+    from pydantic.plugin._schema_validator import PluggableSchemaValidator
 
 __all__ = ["JSON_TYPES", "MAX_PAYLOAD", "Json", "PayloadType", "check_size", "payload_type", "plain_text"]
 
@@ -100,16 +105,18 @@ class PayloadType:
     With type `Any` it takes plain JSON values and nothing else; `note` says why, where there is more to say about it.
     """
 
-    __slots__ = ("_adapter", "_plain", "_read", "_remedy", "_write", "type")
+    __slots__ = ("_plain", "_read", "_remedy", "_validate", "_write", "type")
 
     def __init__(self, type_: Any, note: str = "") -> None:
         self.type = type_
         self._plain = type_ is Any or type_ is object
-        self._adapter = _adapter(type_)
-        # The validator itself: replay reads a value for every step, and the adapter's method costs more than that.
-        self._read = self._adapter.validator.validate_json
-        self._write = self._adapter.serializer.to_json
         self._remedy = note or _GIVE_TYPE
+        if not self._plain:
+            validator, serializer = _machinery(type_)
+            # Their methods themselves: replay reads a value for every step, and an adapter's method costs more than it.
+            self._read = validator.validate_json
+            self._validate = validator.validate_python
+            self._write = serializer.to_json
 
     @property
     def name(self) -> str:
@@ -150,7 +157,7 @@ class PayloadType:
         if type(value) in JSON_TYPES and _fault(value, 0) is None:
             return self.round_trip(self.decode(plain_text(value, what), what), what)
         try:
-            valid = self._adapter.validate_python(value, by_alias=True, by_name=True)
+            valid = self._validate(value, by_alias=True, by_name=True)
         except Exception as error:
             raise PayloadError(f"{what} does not fit {self.name}: {_reasons(error)}") from error
         return self.round_trip(valid, what)
@@ -239,6 +246,27 @@ def payload_type(type_: Any) -> PayloadType:
 @lru_cache(maxsize=4096)
 def _cached(type_: Any, spelling: str) -> PayloadType:
     return PayloadType(type_)
+
+
+_SCALARS: dict[Any, Callable[[], CoreSchema]] = {
+    str: core_schema.str_schema,
+    int: core_schema.int_schema,
+    bool: core_schema.bool_schema,
+    float: core_schema.float_schema,
+    None: core_schema.none_schema,
+    NoneType: core_schema.none_schema,
+}
+
+
+def _machinery(type_: Any) -> tuple[SchemaValidator | PluggableSchemaValidator, SchemaSerializer]:
+    """What reads and writes values of a type."""
+    make = _SCALARS.get(type_) if type_ is None or isinstance(type_, type) else None
+    if make is None:
+        adapter = _adapter(type_)
+        return adapter.validator, adapter.serializer
+    # What an adapter would make. The first adapter of a process costs more than importing all of this package.
+    schema = make()
+    return SchemaValidator(schema), SchemaSerializer(schema)
 
 
 def _adapter(type_: Any) -> TypeAdapter[Any]:
