@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from .http import WorkflowHTTP
     from .schedules.schedule import Schedule
     from .schedules.spec import cron, every
+    from .schedules.views import Backfill, ScheduleHistory, ScheduleInfo, ScheduleNotFoundError, ScheduleTick
 
 __all__ = [
+    "Backfill",
     "Capabilities",
     "ClaimLimits",
     "Codec",
@@ -40,6 +42,10 @@ __all__ = [
     "RunPage",
     "RunResult",
     "Schedule",
+    "ScheduleHistory",
+    "ScheduleInfo",
+    "ScheduleNotFoundError",
+    "ScheduleTick",
     "SweepResult",
     "SweepSummary",
     "WorkerReport",
@@ -50,7 +56,14 @@ __all__ = [
 ]
 
 
-_SCHEDULING = {"Schedule": ".schedules.schedule", "cron": ".schedules.spec", "every": ".schedules.spec"}
+_SCHEDULING = {
+    "Schedule": ".schedules.schedule",
+    "cron": ".schedules.spec",
+    "every": ".schedules.spec",
+    **dict.fromkeys(
+        ("Backfill", "ScheduleHistory", "ScheduleInfo", "ScheduleNotFoundError", "ScheduleTick"), ".schedules.views"
+    ),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,13 +7,14 @@ from types import TracebackType
 from .verbs.delivering import Delivering
 from .verbs.looking import Looking
 from .verbs.operating import Operating
+from .verbs.scheduling import Scheduling
 from .verbs.starting import Starting
 from .verbs.working import Working
 
 __all__ = ["WorkflowRuntime"]
 
 
-class WorkflowRuntime(Starting, Delivering, Working, Looking, Operating):
+class WorkflowRuntime(Starting, Delivering, Working, Looking, Scheduling, Operating):
     """The runtime of an app: its workflows, on its store. Use it as an async context manager, or `close()` it.
 
     - `queues`: the queues that runs can be started in, with their limits.

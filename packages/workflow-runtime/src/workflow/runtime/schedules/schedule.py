@@ -82,7 +82,7 @@ def _check_catch_up(schedule: Schedule) -> None:
             raise DefinitionError(f"{name} must be longer than nothing: every tick is seen a little late.")
         return
     if count(schedule.catch_up, name, least=1) > _MOST_CAUGHT_UP:
-        raise DefinitionError(f"{name} is at most {_MOST_CAUGHT_UP} ticks. Give a timedelta, or use backfill_schedule.")
+        raise DefinitionError(f"{name} is at most {_MOST_CAUGHT_UP} ticks. Give a timedelta, or use runtime.backfill.")
 
 
 def _check_jitter(schedule: Schedule) -> None:
