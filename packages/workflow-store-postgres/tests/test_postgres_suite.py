@@ -13,7 +13,10 @@ from workflow.runtime.contract import ExecutionStore
 from workflow.runtime.testing.suite import ExecutionStoreSuite
 from workflow.store.postgres import PostgresStore
 
-_EMPTY = "WITH l AS (DELETE FROM {0}.workflow_log), m AS (DELETE FROM {0}.workflow_mail) DELETE FROM {0}.workflow_runs"
+from .postgres_app_side import PostgresApp
+
+_OTHERS = ", ".join(f"{name} AS (DELETE FROM {{0}}.workflow_{name})" for name in ("log", "mail", "schedules", "ticks"))
+_EMPTY = f"WITH {_OTHERS} DELETE FROM {{0}}.workflow_runs"
 
 
 @pytest.fixture(scope="class")
@@ -39,6 +42,9 @@ class TestPostgresStore(ExecutionStoreSuite):
 
     def reopen(self, store: ExecutionStore, tmp_path: Path) -> ExecutionStore:
         return PostgresStore(self.url, schema=self.schema)
+
+    def app_side(self, store: ExecutionStore, tmp_path: Path) -> PostgresApp:
+        return PostgresApp(self.url, self.schema)
 
 
 class TestPostgresStoreOnPsycopg(TestPostgresStore):

@@ -8,6 +8,8 @@ from workflow.runtime.contract import ExecutionStore
 from workflow.runtime.testing.suite import ExecutionStoreSuite
 from workflow.store.sqlite import SQLiteStore
 
+from .sqlite_app_side import AppInMemory, SQLiteApp
+
 
 class TestSQLiteStore(ExecutionStoreSuite):
     """A store on a file keeps the whole contract, alone and with a second handle on the same file."""
@@ -19,6 +21,9 @@ class TestSQLiteStore(ExecutionStoreSuite):
     def reopen(self, store: ExecutionStore, tmp_path: Path) -> SQLiteStore:
         return SQLiteStore(tmp_path / "runs.db", synchronous="OFF")
 
+    def app_side(self, store: ExecutionStore, tmp_path: Path) -> SQLiteApp:
+        return SQLiteApp(tmp_path / "runs.db")
+
 
 class TestSQLiteStoreInMemory(ExecutionStoreSuite):
     """A store in memory keeps the contract too, as far as one process goes."""
@@ -27,3 +32,7 @@ class TestSQLiteStoreInMemory(ExecutionStoreSuite):
 
     def make_store(self, tmp_path: Path) -> SQLiteStore:
         return SQLiteStore(":memory:")
+
+    def app_side(self, store: ExecutionStore, tmp_path: Path) -> AppInMemory:
+        assert isinstance(store, SQLiteStore)
+        return AppInMemory(store)

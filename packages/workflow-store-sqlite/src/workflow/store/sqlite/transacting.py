@@ -18,8 +18,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from workflow.core.errors import HandlerError, InvalidArgumentError
-from workflow.core.records import Committed
+from workflow.core.errors import HandlerError, InvalidArgumentError, LogConflictError
+from workflow.core.records import Commit, Committed
 from workflow.core.transactions import Transaction
 
 from .commits import commit_result, commit_statements
@@ -65,11 +65,7 @@ class StepJob(Job):
             result = self._call(connection, told)
         if not connection.in_transaction:
             raise self._step.fail(HandlerError(_NOT_YOURS))
-        commit = self._context.run(self._step.commit, result)
-        rows: list[Row] = []
-        for sql, values in commit_statements(commit):
-            rows = connection.execute(sql, values).fetchall()
-        self.committed = commit_result(commit, rows)
+        self.committed = _apply(connection, self._context.run(self._step.commit, result))
         return []
 
     def _call(self, connection: sqlite3.Connection, told: list[str]) -> Any:
@@ -86,6 +82,21 @@ class StepJob(Job):
         """What a refused COMMIT means: a constraint that was deferred until then is the step's own fault."""
         violated = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF == sqlite3.SQLITE_CONSTRAINT
         return self._step.fail(error) if violated else error
+
+
+def _apply(connection: sqlite3.Connection, commit: Commit) -> Committed:
+    """Carry out the commit; raises what `RunStore.commit` does.
+
+    An answer alone doesn't do here: to a commit that was applied before it is the same, and then the function's writes
+    would be there twice.
+    """
+    before, rows = connection.total_changes, list[Row]()
+    for sql, values in commit_statements(commit):
+        rows = connection.execute(sql, values).fetchall()
+    committed = commit_result(commit, rows)
+    if connection.total_changes == before:
+        raise LogConflictError(commit.run_id, commit.expected_index, commit.expected_index + len(commit.records))
+    return committed
 
 
 @contextmanager

@@ -10,7 +10,8 @@
             return MyStore(tmp_path / "runs.db")        # another handle on the data of `store`
 
 Both may be `async def`, or async context managers (`@asynccontextmanager`) that clean up, say, drop a schema. The suite
-calls `migrate()` on a made store and `close()` on each. Every test runs on a loop of its own by `asyncio.run`.
+calls `migrate()` on a made store and `close()` on each. Every test runs on a loop of its own by `asyncio.run`. A store
+that shares transactions with apps also overrides `app_side`.
 
 What a store can do beyond the contract it says in `ExecutionStore.capabilities`; what it doesn't claim is skipped, with
 the reason. No test can be overridden: a store passes the suite or it doesn't. `model_examples` says how long the model
@@ -24,12 +25,14 @@ from typing import Any
 import pytest
 
 _PARTS = (
+    "apps",
     "claiming",
     "committing",
     "crashing",
     "creating",
     "delivering",
     "harness",
+    "joining",
     "lifecycle",
     "listing",
     "model",
@@ -43,6 +46,7 @@ _PARTS = (
     "samples",
     "scheduling",
     "sweeping",
+    "transacting",
     "values",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
@@ -52,6 +56,7 @@ from .committing import CommittingSuite  # noqa: E402
 from .crashing import CrashingSuite  # noqa: E402
 from .creating import CreatingSuite  # noqa: E402
 from .delivering import DeliveringSuite  # noqa: E402
+from .joining import JoiningSuite  # noqa: E402
 from .lifecycle import LifecycleSuite  # noqa: E402
 from .listing import ListingSuite  # noqa: E402
 from .model import ModelSuite  # noqa: E402
@@ -63,6 +68,7 @@ from .reopening import ReopeningSuite  # noqa: E402
 from .repeating import RepeatingSuite  # noqa: E402
 from .scheduling import SchedulingSuite  # noqa: E402
 from .sweeping import SweepingSuite  # noqa: E402
+from .transacting import TransactingSuite  # noqa: E402
 from .values import ValuesSuite  # noqa: E402
 
 __all__ = ["ExecutionStoreSuite"]
@@ -83,6 +89,8 @@ class ExecutionStoreSuite(
     ReopeningSuite,
     ValuesSuite,
     LifecycleSuite,
+    TransactingSuite,
+    JoiningSuite,
     RacingSuite,
     CrashingSuite,
     ModelSuite,

@@ -24,6 +24,7 @@ __all__ = [
     "shared_test",
     "skip_unless_durable",
     "store_test",
+    "store_test_at",
 ]
 
 MadeStore: TypeAlias = ExecutionStore | Awaitable[ExecutionStore] | AbstractAsyncContextManager[ExecutionStore]
@@ -54,6 +55,13 @@ class StoreSuite:
         A store that is `shared` or `durable` must override this: those promises are tested through it.
         """
         raise NotImplementedError(f"{type(self).__name__} must override reopen(): its store is shared or durable.")
+
+    def app_side(self, store: ExecutionStore, tmp_path: Path) -> Any:
+        """An `AppSide` (see apps.py) beside `store`: an app with a table in the same database.
+
+        A store that has `transactions` or `joins_transactions` must override this.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must override app_side(): its store shares transactions.")
 
     @asynccontextmanager
     async def opened(self, tmp_path: Path) -> AsyncGenerator[ExecutionStore]:
@@ -130,6 +138,11 @@ def closing_test(
         await test(self, store, lambda: self.reopened(store, tmp_path))
 
     return _for_pytest(test, body, check=False)
+
+
+def store_test_at(test: Callable[..., object], body: _Body[_Suite]) -> Callable[[_Suite, Path], None]:
+    """`store_test` with a body of one's own, which is given the folder too."""
+    return _for_pytest(test, body)
 
 
 def _for_pytest(
