@@ -7,9 +7,9 @@ A pool hands a connection out and takes it back for each statement, which costs 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.pool import Pool, PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
@@ -19,9 +19,19 @@ from workflow.core.errors import StoreError
 from .drivers import Driver, LostConnectionError, RefusedError, StoreUnavailableError, adapt, translated
 from .rows import Row
 
-__all__ = ["Connector", "Limits"]
+__all__ = ["Connector", "Limits", "UndoError"]
+
+T = TypeVar("T")
+
+# A process that freezes in the middle must not hold its locks for ever.
+_BEGIN = """BEGIN ISOLATION LEVEL READ COMMITTED;
+SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL lock_timeout = '2s'"""
 
 _PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+
+
+class UndoError(Exception):
+    """Roll the transaction back: nothing of it shall be."""
 
 
 class Limits:
@@ -73,11 +83,21 @@ class Connector:
         Repeats it when the server undid it because of others, or when the connection was lost: then it may have
         happened already. Raises `StoreUnavailableError` when that goes on for longer than the store tries.
         """
+        return await self._persist(lambda: self._fetch_once(sql, args))
+
+    async def transaction(self, work: Callable[[Driver], Awaitable[T]]) -> T:
+        """Do some work in a transaction, and all of it again where `fetch` would repeat a statement.
+
+        Its statements see each what was committed when they began. `UndoError`, raised by the work, rolls it back.
+        """
+        return await self._persist(lambda: self._transaction_once(work))
+
+    async def _persist(self, once: Callable[[], Awaitable[T]]) -> T:
         give_up = 0.0
         attempt = 0
         while True:
             try:
-                return await self._fetch_once(sql, args)
+                return await once()
             except (LostConnectionError, RefusedError) as error:
                 now = self._loop.time()
                 give_up = give_up or now + self._limits.retry_for
@@ -129,6 +149,20 @@ class Connector:
             raise ours from error
         self._give(link)
         return rows
+
+    async def _transaction_once(self, work: Callable[[Driver], Awaitable[T]]) -> T:
+        undone: UndoError | None = None
+        async with self.link() as driver:
+            await driver.script(_BEGIN)
+            try:
+                answer = await work(driver)
+            except UndoError as undo:
+                undone = undo
+                await driver.script("ROLLBACK")
+            else:
+                await driver.script("COMMIT")
+                return answer
+        raise undone
 
     # -- Taking and giving
 

@@ -28,6 +28,8 @@ from workflow.core.records import (
 )
 from workflow.core.transactions import Transaction
 from workflow.runtime.contract import Capabilities, ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
+from workflow.runtime.queues import Queue
+from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey, ScheduleRecord, TickRecord
 
 from .applying import apply
 from .commits import check_commit
@@ -39,7 +41,9 @@ from .joining import Joined, Places, join
 from .loops import Loops
 from .migrations import Migration, SchemaState, check_schema_name, read_state
 from .notices import Notices
+from .queueing import QueueClaim, claim_from_queue
 from .rows import LOG, MAIL, REST, Row, identifier, log_from_arrays, log_record, mail_from_arrays, maybe_utc, run_record
+from .scheduling import commit_schedule, is_reopenable, keys_args, reopen_args, schedule_record, tick_record
 from .statements import Statements, channel_of, quoted
 from .transacting import Transacting
 from .within import create_within, deliver_within
@@ -70,7 +74,13 @@ class PostgresStore(ExecutionStore):
     """
 
     capabilities = Capabilities(
-        durable=True, shared=True, renews_from_any_loop=True, transactions=True, joins_transactions=True
+        durable=True,
+        shared=True,
+        renews_from_any_loop=True,
+        queues=True,
+        schedules=True,
+        transactions=True,
+        joins_transactions=True,
     )
 
     def __init__(
@@ -191,6 +201,23 @@ class PostgresStore(ExecutionStore):
         args = (lease.owner, lease.until, now, ids, *wanted, _distinct(without, "queue name"))
         return await self._claimed(await self._fetch(self._sql.claim_due, *args))
 
+    async def claim_queue(
+        self,
+        queue: Queue,
+        workflow_ids: Collection[str],
+        lease: Lease,
+        *,
+        limits: ClaimLimits,
+        now: datetime,
+        by_age: bool = False,
+        run_id: str | None = None,
+    ) -> Sequence[ClaimedRun]:
+        identifier(queue.name, "queue name")
+        identifier(run_id or "", "run id")
+        claim = QueueClaim(queue, _distinct(workflow_ids), lease, limits, now, by_age, run_id)
+        connector = self._loops.here().connector
+        return await self._claimed(await self._explained(claim_from_queue(connector, self._sql, self.schema, claim)))
+
     async def renew(self, held: Collection[HeldLease], *, until: datetime, now: datetime) -> Sequence[Renewal]:
         asked = {lease.run_id: lease.fence for lease in held}
         still: dict[str, Renewal] = {}
@@ -227,6 +254,44 @@ class PostgresStore(ExecutionStore):
     async def purge(self, older_than: datetime, *, workflow_id: str | None = None, limit: int = 1000) -> int:
         rows = await self._fetch(self._sql.purge, older_than, workflow_id, max(limit, 0))
         return int(rows[0][0])
+
+    # -- Schedules
+
+    async def read_schedules(self, keys: Collection[ScheduleKey] | None = None) -> Sequence[ScheduleRecord]:
+        if keys is None:
+            rows = await self._fetch(self._sql.schedules)
+        else:
+            rows = await self._fetch(self._sql.these_schedules, *keys_args(keys)) if keys else ()
+        return [schedule_record(row) for row in rows]
+
+    async def commit_schedule(self, commit: ScheduleCommit) -> bool:
+        return await self._explained(commit_schedule(self._loops.here().connector, self._sql, commit))
+
+    async def list_ticks(
+        self, key: ScheduleKey, *, limit: int = 50, before: tuple[int, int] | None = None
+    ) -> Sequence[tuple[tuple[int, int], TickRecord]]:
+        (workflow_ids, schedule_ids) = keys_args([key])
+        place = before or (None, None)
+        rows = await self._fetch(self._sql.list_ticks, workflow_ids[0], schedule_ids[0], *place, max(limit, 0))
+        return [tick_record(row) for row in rows]
+
+    async def reopen(
+        self,
+        run_id: str,
+        *,
+        expected_index: int,
+        record: LogRecord,
+        mail: Sequence[NewMail],
+        expires_at: datetime | None,
+        now: datetime,
+    ) -> RunRecord | None:
+        args = reopen_args(run_id, expected_index, record, mail, expires_at, now)
+        pauses = iter(_PAUSES)
+        while not (rows := await self._fetch(self._sql.reopen, *args)):
+            if not is_reopenable(await self.get_run(run_id), expected_index):
+                return None
+            await asyncio.sleep(next(pauses, _PAUSES[-1]))
+        return run_record(rows[0])
 
     async def wait_for_work(self, workflow_ids: Collection[str]) -> None:
         if not self._listens:

@@ -45,7 +45,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import claiming, committing, creating, delivering, reading
+from . import claiming, committing, creating, delivering, queueing, reading, scheduling
 from .parts import channel_of, quoted, waiting, with_schema
 
 __all__ = ["Statements", "channel_of", "quoted", "with_schema"]
@@ -69,6 +69,12 @@ class Statements:
         self.create_whole = fill(creating.create_whole())
         self.claim_run = fill(claiming.CLAIM_RUN)
         self.claim_due = fill(claiming.CLAIM_DUE)
+        self.queue_lock = queueing.LOCK_QUEUE
+        self.queue_by_order = fill(queueing.by_order())
+        self.queue_by_keys = fill(queueing.by_keys(by_age=False))
+        self.queue_by_keys_and_age = fill(queueing.by_keys(by_age=True))
+        self.queue_by_run = fill(queueing.by_run())
+        self.claim_chosen = fill(queueing.CLAIM_CHOSEN)
         self.renew = fill(claiming.RENEW)
         self.held = fill(claiming.HELD)
         self.append = fill(committing.APPEND)
@@ -82,6 +88,13 @@ class Statements:
         self.create_whole_within = waiting(fill(creating.create_whole(patient=True)))
         self.deliver_within = waiting(self.deliver)
         self.commit_within = waiting(self.commit)
+        self.move_schedule = fill(scheduling.move_schedule())
+        self.schedules = fill(scheduling.READ_SCHEDULES % scheduling.ALL_SCHEDULES)
+        self.these_schedules = fill(scheduling.READ_SCHEDULES % scheduling.THESE_SCHEDULES)
+        self.list_ticks = fill(scheduling.LIST_TICKS)
+        self.lock_runs = fill(scheduling.LOCK_RUNS)
+        self.terminate = fill(scheduling.TERMINATE)
+        self.reopen = fill(scheduling.REOPEN)
         self.purge = fill(creating.PURGE)
         self.version = fill(reading.VERSION)
 

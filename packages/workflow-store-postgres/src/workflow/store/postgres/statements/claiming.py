@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from .parts import LIVE, MAIL_ARRAYS, columns_of, lanes, log_of, mail_of
 
-__all__ = ["CLAIM_DUE", "CLAIM_RUN", "HELD", "RENEW"]
+__all__ = ["CLAIM", "CLAIM_DUE", "CLAIM_RUN", "HELD", "RENEW"]
 
 # -- Claiming: $1 owner, $2 until, $3 now; `picked` is a CTE that locks what is claimed.
 
-_CLAIM = f"""
+CLAIM = f"""
 , claimed AS (
     UPDATE :"schema".workflow_runs r SET
         status = 'running', owner = $1::text, due_at = $2::timestamptz, wake_at = $2, fence = r.fence + 1,
@@ -27,7 +27,7 @@ WITH picked AS (
     SELECT r.run_id, r.status, r.due_at, r.revision FROM :"schema".workflow_runs r
     WHERE r.run_id = $4::text AND r.status IN {LIVE} AND ($5::boolean OR r.due_at <= $3::timestamptz)
     FOR UPDATE SKIP LOCKED
-){_CLAIM}"""
+){CLAIM}"""
 
 
 def _due(status: str, limit: str, candidates: str) -> str:
@@ -59,7 +59,7 @@ WITH RECURSIVE {lanes("$4", "$8")},
 recovered AS MATERIALIZED {_due("running", "$5::bigint", "CASE WHEN $5 = 0 THEN 0 ELSE $5 * 4 + 64 END")},
 ready AS MATERIALIZED {_due("queued", "$6::bigint", "$6 * 4")},
 timers AS MATERIALIZED {_due("paused", "$7::bigint", "$7 * 4")},
-picked AS (SELECT * FROM recovered UNION ALL SELECT * FROM ready UNION ALL SELECT * FROM timers){_CLAIM}"""
+picked AS (SELECT * FROM recovered UNION ALL SELECT * FROM ready UNION ALL SELECT * FROM timers){CLAIM}"""
 
 # -- Renewing: $1 run_ids, $2 fences, $3 until.
 
