@@ -20,7 +20,7 @@ class Order(BaseModel):
 
 
 async def reserve(order_id: str) -> str:
-    if order_id == "13":
+    if order_id == "13" and order_id != os.environ.get("CLI_APP_ORDERS"):
         raise LookupError("there is no order 13")
     return f"shelf {order_id}"
 

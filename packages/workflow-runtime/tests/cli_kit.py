@@ -78,8 +78,29 @@ def story(terminal: Terminal) -> None:
     assert [run["run_id"] for run in listed["runs"]] == ["b", "a"]
     shown = terminal("runs", "show", "a")
     assert [shown.code, *(word in shown.out for word in ("signal paid", "received", '"cash"'))] == [0, True, True, True]
+    recovering(terminal)
     healthy = terminal("doctor", "--json")
     assert (healthy.code, healthy.document["healthy"]) == (0, True)
+
+
+def recovering(terminal: Terminal) -> None:
+    """What is done about runs that failed, and with those that are over."""
+    assert terminal("runs", "retry", "a").code == 2
+    retried = terminal("runs", "retry", "c", "--reason", "there is one now", "--json")
+    assert (retried.code, retried.document["kind"]) == (1, "errored")
+    terminal.environment["CLI_APP_ORDERS"] = "13"
+    again = terminal("runs", "retry", "c")
+    assert (again.code, again.out) == (0, "paused c  signal paid\n")
+    assert "RUN_RETRIED" in terminal("runs", "show", "c", "--json").out
+    rerun = terminal("runs", "rerun", "a", "reserve", "--run-id", "a2", "--enqueue", "--json")
+    assert (rerun.code, rerun.document["created"]) == (0, True)
+    assert terminal("runs", "rerun", "a", "nothing").code == 2
+    assert terminal("runs", "start", "order", "--input", ORDER, "--queue", "nowhere").code == 2
+    refused = terminal("purge", "--older-than", "0s", stdin="n\n")
+    assert (refused.code, terminal("runs", "show", "a").code) == (130, 0)
+    purged = terminal("purge", "--older-than", "0s", "--workflow", "order", "--yes", "--json")
+    assert purged.document == {"deleted": 2}
+    assert terminal("runs", "show", "a").code == 1
 
 
 ORDER = '{"order_id": "2"}'

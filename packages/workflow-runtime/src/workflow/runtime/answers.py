@@ -75,6 +75,11 @@ class RunAnswer(_Answer):
     created_at: datetime
     updated_at: datetime
     completed_at: datetime | None = None
+    queue: str = ""
+    key: str | None = None
+    priority: int = 0
+    expires_at: datetime | None = None
+    schedule_id: str | None = None
 
     @classmethod
     def of(cls, run: Run[Any]) -> RunAnswer:

@@ -22,6 +22,7 @@ DiagnosisCode = Literal[
     "abandoned",
     "ready",
     "delayed",
+    "limited",
     "waiting",
     "overdue",
     "blocked",
@@ -79,6 +80,7 @@ class _Diagnoser:
         self._now = now
         self._patience = patience
         self._missing = _missing(run, registry)
+        self._queue = registry.queues.get(run.queue_name)
 
     def diagnose(self) -> Diagnosis:
         run = self._run
@@ -149,6 +151,14 @@ class _Diagnoser:
         if self._missing is not None:
             remedy = "Start a worker or sweep of a deployment that has it."
             return self._says("unknown", True, f"{summary}. {self._missing}", *details, remedy=remedy)
+        if self._queue is not None and self._queue.limited and self._run.status != "running":
+            limits = f"It is in the queue {self._queue.name!r}, which allows {self._queue.in_words}."
+            remedy = (
+                "If nothing of that queue goes on either, start `workflow worker`, or see why the sweeps don't come."
+            )
+            return self._says(
+                "limited", False, f"{summary}, and goes on when its queue has room", limits, *details, remedy=remedy
+            )
         if self._late < self._patience:
             return self._says(code, False, f"{summary}; the next sweep or worker takes it.", *details)
         remedy = "Start `workflow worker`, or see why the sweeps don't come, or end early."

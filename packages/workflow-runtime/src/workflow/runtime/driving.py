@@ -227,6 +227,11 @@ class Driver:
             created_at=run.created_at,
             updated_at=run.updated_at,
             completed_at=run.completed_at,
+            queue=run.queue_name,
+            key=run.key,
+            priority=run.priority,
+            expires_at=run.expires_at,
+            schedule_id=run.schedule_id,
         )
 
     def _loaded(self, run: RunRecord) -> Any:

@@ -70,6 +70,18 @@ class Queue:
             raise DefinitionError(f"holds of queue {self.name!r} must be 'running' or 'started', not {self.holds!r}.")
 
     @property
+    def in_words(self) -> str:
+        """The limits, for people."""
+        what = "driven" if self.holds == "running" else "begun and not ended"
+        rates = ((self.rate_limit, ""), (self.rate_limit_per_key, " of one key"))
+        parts = [
+            *([f"{self.concurrency} runs {what} at once"] if self.concurrency else []),
+            *([f"{self.concurrency_per_key} of one key"] if self.concurrency_per_key else []),
+            *(f"{rate.limit} starts{of} in {rate.period.total_seconds():g} s" for rate, of in rates if rate),
+        ]
+        return ", ".join(parts) or "any number"
+
+    @property
     def limited(self) -> bool:
         limits = (self.concurrency, self.concurrency_per_key, self.rate_limit, self.rate_limit_per_key)
         return any(limit is not None for limit in limits)

@@ -54,6 +54,14 @@ class Run(Generic[OutputT]):
     created_at: datetime
     updated_at: datetime
     completed_at: datetime | None
+    queue: str = ""
+    """The queue it is in: one of the runtime's, or the workflow's own, which is named like the workflow."""
+    key: str | None = None
+    priority: int = 0
+    expires_at: datetime | None = None
+    """Its time limit: when it is asked to cancel."""
+    schedule_id: str | None = None
+    """The schedule whose tick it is."""
 
     @property
     def ended(self) -> bool:

@@ -16,7 +16,7 @@ from workflow.runtime.answers import RunAnswer
 from workflow.runtime.diagnosis import Diagnosis
 from workflow.runtime.results import Run
 
-__all__ = ["DiagnosisAnswer", "DoctorReport", "MigrateReport", "RunDocument", "WorkerEnd"]
+__all__ = ["DiagnosisAnswer", "DoctorReport", "MigrateReport", "PurgeReport", "RunDocument", "WorkerEnd"]
 
 
 class DiagnosisAnswer(BaseModel):
@@ -56,6 +56,12 @@ class WorkerEnd(BaseModel):
 
     kinds: dict[str, int]
     handed_back: int
+
+
+class PurgeReport(BaseModel):
+    """`purge`: how many runs were deleted."""
+
+    deleted: int
 
 
 class DoctorReport(BaseModel):

@@ -8,6 +8,7 @@ import click
 
 from .doctor import doctor
 from .operate import migrate, sweep, worker
+from .recover import purge, rerun, retry
 from .runs import runs
 from .session import Session, command_options
 
@@ -31,8 +32,10 @@ def cli(ctx: click.Context, app: str | None, as_json: bool) -> None:
     ctx.obj = Session(app, as_json)
 
 
-for command in (migrate, sweep, worker, runs, doctor):
+for command in (migrate, sweep, worker, runs, purge, doctor):
     cli.add_command(command)
+for command in (retry, rerun):
+    runs.add_command(command)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -19,10 +19,10 @@ from .session import BAD_USE, NO, OK, Session, command_options, wants
 from .timeline import draw_timeline, timeline_rows
 from .words import JSON, When
 
-__all__ = ["runs"]
+__all__ = ["answered", "enqueue_option", "runs"]
 
 _STATUSES = ("queued", "running", "paused", "completed", "errored", "cancelled")
-_enqueue = click.option("--enqueue", is_flag=True, help="Leave the driving to a worker or sweep.")
+enqueue_option = click.option("--enqueue", is_flag=True, help="Leave the driving to a worker or sweep.")
 
 
 @click.group()
@@ -103,7 +103,11 @@ def show(ctx: click.Context, app: str | None, as_json: bool, run_id: str, events
 @click.option("--run-id", help="The id of the run; a start with an id that there is already changes nothing.")
 @click.option("--input", "input_", type=JSON, metavar="JSON", help="The input as JSON, @FILE, or - for standard input.")
 @click.option("--delay", type=click.FloatRange(0), help="Seconds until it starts; a worker or sweep does that.")
-@_enqueue
+@click.option("--queue", help="The queue to put it into.")
+@click.option("--key", help="What limits per key go by.")
+@click.option("--priority", type=int, help="Higher ones go first in a queue with limits.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds after which it is asked to cancel.")
+@enqueue_option
 @click.pass_context
 def start(
     ctx: click.Context,
@@ -114,17 +118,24 @@ def start(
     input_: Any,
     delay: float | None,
     enqueue: bool,
+    **placement: Any,
 ) -> None:
     """Start a run and drive it until it ends or pauses."""
     session = wants(app, as_json)
 
     async def work(runtime: WorkflowRuntime) -> int:
         result = await runtime.start_run(
-            workflow_id, run_id=run_id, input=input_, delay=delay, drive=not enqueue, include_events=False
+            workflow_id,
+            run_id=run_id,
+            input=input_,
+            delay=delay,
+            drive=not enqueue,
+            include_events=False,
+            **placement,
         )
         if not result.created and not session.as_json:
             session.err.print("There was a run of this id: nothing was started.", style="dim")
-        return _answered(session, result, bad=("errored", "cancelled", "not_claimable"))
+        return answered(session, result, bad=("errored", "cancelled", "not_claimable"))
 
     ctx.exit(session.run(work))
 
@@ -135,7 +146,7 @@ def start(
 @click.argument("name")
 @click.option("--payload", type=JSON, metavar="JSON", help="The payload as JSON, @FILE, or - for standard input.")
 @click.option("--id", "signal_id", help="Makes the delivery idempotent; a new one unless given.")
-@_enqueue
+@enqueue_option
 @click.pass_context
 def signal(
     ctx: click.Context,
@@ -159,7 +170,7 @@ def signal(
             drive=not enqueue,
             include_events=False,
         )
-        return _answered(session, result)
+        return answered(session, result)
 
     ctx.exit(session.run(work))
 
@@ -170,7 +181,7 @@ def signal(
 @click.argument("approval_id", required=False)
 @click.option("--reject", is_flag=True, help="Decide against it.")
 @click.option("--feedback", help="Why, for the workflow to read.")
-@_enqueue
+@enqueue_option
 @click.pass_context
 def approve(
     ctx: click.Context,
@@ -201,7 +212,7 @@ def approve(
             drive=not enqueue,
             include_events=False,
         )
-        return _answered(session, result)
+        return answered(session, result)
 
     ctx.exit(session.run(work))
 
@@ -216,7 +227,7 @@ def _approvals(run: Run[Any] | None, run_id: str) -> list[str]:
 @command_options
 @click.argument("run_id")
 @click.option("--reason", help="Why, for the log.")
-@_enqueue
+@enqueue_option
 @click.pass_context
 def cancel(ctx: click.Context, app: str | None, as_json: bool, run_id: str, reason: str | None, enqueue: bool) -> None:
     """Ask a run to cancel, and let it compensate."""
@@ -224,12 +235,12 @@ def cancel(ctx: click.Context, app: str | None, as_json: bool, run_id: str, reas
 
     async def work(runtime: WorkflowRuntime) -> int:
         result = await runtime.cancel_run(run_id, reason=reason, drive=not enqueue, include_events=False)
-        return _answered(session, result, bad=("completed", "errored"))
+        return answered(session, result, bad=("completed", "errored"))
 
     ctx.exit(session.run(work))
 
 
-def _answered(session: Session, result: RunResult[Any], bad: tuple[str, ...] = ()) -> int:
+def answered(session: Session, result: RunResult[Any], bad: tuple[str, ...] = ()) -> int:
     """Show what became of the run. What was delivered is delivered, whatever the run made of it."""
     if result.kind == "not_found":
         raise RunNotFoundError(result.run_id)
