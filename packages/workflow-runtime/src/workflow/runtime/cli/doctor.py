@@ -16,6 +16,7 @@ from workflow.runtime.runtime import WorkflowRuntime
 
 from .documents import DiagnosisAnswer, DoctorReport
 from .operate import schema_problem
+from .schedule_documents import schedule_problems
 from .session import NO, OK, command_options, wants
 from .words import length, local
 
@@ -49,12 +50,14 @@ async def _examine(runtime: WorkflowRuntime, limit: int) -> tuple[DoctorReport, 
         diagnoses, report.next_due = await asyncio.gather(
             runtime.diagnose_open(limit=limit + 1), runtime.store.next_due(runtime.workflow_ids)
         )
+        report.schedules = await schedule_problems(runtime)
         report.complete, diagnoses = len(diagnoses) <= limit, diagnoses[:limit]
     report.examined = len(diagnoses)
     report.open = dict(Counter(diagnosis.code for diagnosis in diagnoses))
     stuck = [diagnosis for diagnosis in diagnoses if diagnosis.stuck]
     report.stuck = [DiagnosisAnswer.model_validate(diagnosis) for diagnosis in stuck]
-    report.healthy = not (stuck or report.schema_problem or report.workflow_problems)
+    late = any(problem.wrong for problem in report.schedules)
+    report.healthy = not (stuck or late or report.schema_problem or report.workflow_problems)
     return report, stuck
 
 
@@ -78,6 +81,9 @@ def _draw(console: Console, runtime: WorkflowRuntime, report: DoctorReport, stuc
     if report.schema_problem is not None:
         return
     _draw_open(console, runtime, report)
+    for problem in report.schedules:
+        mark = "[red]wrong[/]" if problem.wrong else "     "
+        console.print(f"{mark} schedule {escape(problem.schedule_id)}: {escape(problem.summary)}", soft_wrap=True)
     for diagnosis in stuck[:_SHOWN]:
         console.print(
             f"[yellow]stuck[/] [bold]{escape(diagnosis.run_id)}[/]: {escape(diagnosis.summary)}", soft_wrap=True

@@ -16,6 +16,8 @@ from workflow.runtime.answers import RunAnswer
 from workflow.runtime.diagnosis import Diagnosis
 from workflow.runtime.results import Run
 
+from .schedule_documents import ScheduleProblem
+
 __all__ = ["DiagnosisAnswer", "DoctorReport", "MigrateReport", "PurgeReport", "RunDocument", "WorkerEnd"]
 
 
@@ -76,3 +78,5 @@ class DoctorReport(BaseModel):
     examined: int = 0
     complete: bool = True
     stuck: list[DiagnosisAnswer] = []
+    schedules: list[ScheduleProblem] = []
+    """Those that don't fire, or should have fired (`wrong`)."""

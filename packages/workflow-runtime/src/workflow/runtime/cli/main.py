@@ -10,6 +10,7 @@ from .doctor import doctor
 from .operate import migrate, sweep, worker
 from .recover import purge, rerun, retry
 from .runs import runs
+from .schedules import schedules
 from .session import Session, command_options
 
 __all__ = ["run"]
@@ -20,7 +21,7 @@ __all__ = ["run"]
 @click.version_option(package_name="workflow-runtime", prog_name="workflow")
 @click.pass_context
 def cli(ctx: click.Context, app: str | None, as_json: bool) -> None:
-    """Durable workflows: see to their store, drive what is due, look at runs and deliver to them.
+    """Durable workflows: see to their store, drive what is due, look at runs and schedules, deliver to them.
 
     --app names your WorkflowRuntime (or a function that makes one), and is looked for where you call the command:
 
@@ -32,7 +33,7 @@ def cli(ctx: click.Context, app: str | None, as_json: bool) -> None:
     ctx.obj = Session(app, as_json)
 
 
-for command in (migrate, sweep, worker, runs, purge, doctor):
+for command in (migrate, sweep, worker, runs, schedules, purge, doctor):
     cli.add_command(command)
 for command in (retry, rerun):
     runs.add_command(command)
