@@ -85,6 +85,12 @@ class StartBody(_Driving):
     delay: float | None = Field(
         default=None, ge=0, le=_MAX_DELAY, allow_inf_nan=False, description="Start no earlier than in so many seconds."
     )
+    queue: Id | None = Field(default=None, description="The queue to put it into: one that the app has.")
+    key: Id | None = Field(default=None, description="What limits per key go by.")
+    priority: int | None = Field(default=None, ge=-(2**31), le=2**31 - 1, description="Higher ones go first.")
+    timeout: float | None = Field(
+        default=None, gt=0, le=_MAX_DELAY, allow_inf_nan=False, description="Seconds until it is asked to cancel."
+    )
 
 
 class SignalBody(_Driving):

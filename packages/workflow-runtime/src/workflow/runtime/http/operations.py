@@ -67,7 +67,15 @@ class Operations:
             raise Problem(404, "unknown_workflow", f"There is no workflow {body.workflow_id!r} here.")
         try:
             result = await runtime.start_run(
-                body.workflow_id, run_id=body.run_id, input=body.input, delay=body.delay, **self._driving(body)
+                body.workflow_id,
+                run_id=body.run_id,
+                input=body.input,
+                delay=body.delay,
+                queue=body.queue,
+                key=body.key,
+                priority=body.priority,
+                timeout=body.timeout,
+                **self._driving(body),
             )
         except InvalidArgumentError as error:
             await _refuse_foreign(runtime, body)
