@@ -11,7 +11,7 @@ from workflow.runtime.contract import ExecutionStore
 from workflow.runtime.testing.suite import ExecutionStoreSuite
 from workflow.store.d1 import D1Store
 
-CLEAR = [(f"DELETE FROM {table}", ()) for table in ("workflow_log", "workflow_mail", "workflow_runs")]
+CLEAR = [(f"DELETE FROM workflow_{table}", ()) for table in ("log", "mail", "runs", "schedules", "ticks")]
 
 
 class TestD1StoreByRest(ExecutionStoreSuite):

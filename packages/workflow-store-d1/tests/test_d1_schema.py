@@ -17,11 +17,13 @@ from workflow.store.d1.__main__ import main
 from workflow.store.d1.schema import write_wrangler_files
 from workflow.store.sqlite.schema import current_version, migrations, split
 
+TABLES = ("schema", "runs", "log", "mail", "schedules", "ticks")
+
 
 @pytest.fixture
 def url(d1_url: str) -> str:
     """The REST API with the database `empty`, which has no tables."""
-    drop = [(f"DROP TABLE IF EXISTS workflow_{name}", ()) for name in ("schema", "runs", "log", "mail")]
+    drop = [(f"DROP TABLE IF EXISTS workflow_{name}", ()) for name in TABLES]
     run(d1_url, lambda store: store._patient.batch(drop))
     return d1_url
 
@@ -122,7 +124,7 @@ def test_wranglers_files_make_the_schema(url: str, tmp_path: Path) -> None:
         return await store._patient.batch([(schema, ())])
 
     async def migrate(store: D1Store) -> Any:
-        await store._patient.batch([(f"DROP TABLE workflow_{name}", ()) for name in ("schema", "runs", "log", "mail")])
+        await store._patient.batch([(f"DROP TABLE workflow_{name}", ()) for name in TABLES])
         await store.migrate()
         return await store._patient.batch([(schema, ())])
 

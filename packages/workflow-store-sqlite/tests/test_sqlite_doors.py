@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from workflow.core.errors import StoreError
+from workflow.runtime.contract import Capabilities
 from workflow.runtime.testing.suite import ExecutionStoreSuite
-from workflow.store.sqlite import Row, SqlExecutionStore
-from workflow.store.sqlite.executor import Batch, SqlValue
+from workflow.store.sqlite import Batch, Row, SqlExecutionStore, SqlValue
 
 
 class NarrowDoor:
@@ -24,6 +24,7 @@ class NarrowDoor:
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 100)
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 100_000)
         self.connection.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 100)
+        self.connection.setlimit(sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 5)
         self.connection.row_factory = sqlite3.Row
 
     async def batch(self, statements: Batch, *, readonly: bool = False) -> list[list[Row]]:
@@ -53,7 +54,7 @@ def _bound(value: SqlValue) -> str | float | None:
 class NarrowStore(SqlExecutionStore):
     """A store behind a narrow door."""
 
-    capabilities = SqlExecutionStore.capabilities.__class__(durable=False, shared=False)
+    capabilities = Capabilities(durable=False, shared=False, queues=True, schedules=True)
 
     def __init__(self) -> None:
         self.door = NarrowDoor()

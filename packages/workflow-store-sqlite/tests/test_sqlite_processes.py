@@ -19,6 +19,7 @@ from workflow.core.records import Lease, NewMail, NewRun
 from workflow.runtime.contract import ClaimLimits, RunFilter
 from workflow.runtime.testing.invariants import check_invariants
 from workflow.store.sqlite import SQLiteStore
+from workflow.store.sqlite.schema import current_version
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the worker script forks")
 
@@ -47,7 +48,9 @@ def test_first_boot(tmp_path: Path, processes: int) -> None:
 
     asyncio.run(main())
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT version FROM workflow_schema").fetchall() == [(1,)]
+        assert connection.execute("SELECT version FROM workflow_schema").fetchall() == [
+            (version,) for version in range(1, current_version() + 1)
+        ]
     connection.close()
 
 
@@ -162,6 +165,7 @@ from datetime import UTC, datetime
 from workflow.core.records import NewRun
 from workflow.runtime.contract import RunFilter
 from workflow.store.sqlite import SQLiteStore
+from workflow.store.sqlite.schema import current_version
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 store = SQLiteStore(sys.argv[1])

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from workflow.core.errors import InvalidArgumentError, StoreError
-from workflow.store.sqlite.executor import Batch, Row, SqlValue
+from workflow.store.sqlite import Batch, Row, SqlValue
 
 from .errors import d1_error
 from .usage import Usage

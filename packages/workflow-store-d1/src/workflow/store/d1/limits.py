@@ -6,12 +6,23 @@ So a payload may have 480 kB: then no run can ever get a row that D1 would refus
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from workflow.core.errors import PayloadError
-from workflow.core.records import Commit, NewMail, NewRun
-from workflow.store.sqlite.executor import Batch
+from workflow.core.records import Commit, LogRecord, NewMail, NewRun
+from workflow.runtime.schedules.records import ScheduleCommit
+from workflow.store.sqlite import Batch
 from workflow.store.sqlite.rows import awaited_keys, waits_text
 
-__all__ = ["MAX_PAYLOAD", "check_commit", "check_mail", "check_new_run", "check_text"]
+__all__ = [
+    "MAX_PAYLOAD",
+    "check_commit",
+    "check_mail",
+    "check_new_run",
+    "check_records",
+    "check_schedule",
+    "check_text",
+]
 
 MAX_PAYLOAD = 480_000
 _MAX_WAITS = 60_000
@@ -44,6 +55,22 @@ def _check(what: str, text: str | None, most: int = MAX_PAYLOAD) -> None:
 
 def check_new_run(new: NewRun) -> None:
     _check(f"The input of run {new.run_id!r}", new.input)
+    _check(f"The state of run {new.run_id!r}", new.state)
+    check_records(f"of run {new.run_id!r}", new.log)
+
+
+def check_records(of_run: str, records: Sequence[LogRecord]) -> None:
+    for record in records:
+        _check(f"Log record {record.index} {of_run}", record.event)
+        _check(f"The payload of log record {record.index} {of_run}", record.payload)
+
+
+def check_schedule(commit: ScheduleCommit) -> None:
+    _check(f"The data of schedule {commit.key.schedule_id!r}", commit.data)
+    for new in commit.starts:
+        check_new_run(new)
+    for tick in commit.ticks:
+        _check(f"The detail of a tick of schedule {commit.key.schedule_id!r}", tick.detail)
 
 
 def check_mail(run_id: str, mail: NewMail) -> None:
@@ -53,9 +80,7 @@ def check_mail(run_id: str, mail: NewMail) -> None:
 
 def check_commit(commit: Commit) -> None:
     of_run = f"of run {commit.run_id!r}"
-    for record in commit.records:
-        _check(f"Log record {record.index} {of_run}", record.event)
-        _check(f"The payload of log record {record.index} {of_run}", record.payload)
+    check_records(of_run, commit.records)
     _check(f"The state {of_run}", commit.state)
     if commit.transition is not None:
         _check(f"The output {of_run}", commit.transition.output)

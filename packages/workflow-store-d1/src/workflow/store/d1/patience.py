@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from workflow.store.sqlite.executor import Batch, Executor, Row
+from workflow.store.sqlite import Batch, Executor, Row
 
 from .errors import D1UnavailableError
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from workflow.core.errors import InvalidArgumentError, StoreError, WorkflowError
-from workflow.store.sqlite.executor import Batch, Row
+from workflow.store.sqlite import Batch, Row
 
 from .errors import D1UnavailableError, d1_error
 from .usage import Usage

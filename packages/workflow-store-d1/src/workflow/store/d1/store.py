@@ -7,16 +7,26 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from workflow.core.errors import InvalidArgumentError, StoreError
-from workflow.core.records import Commit, Committed, CreatedRun, Delivered, Lease, NewMail, NewRun
+from workflow.core.records import (
+    Commit,
+    Committed,
+    CreatedRun,
+    Delivered,
+    Lease,
+    LogRecord,
+    NewMail,
+    NewRun,
+    RunRecord,
+)
 from workflow.runtime.contract import Capabilities, HeldLease, Renewal
-from workflow.store.sqlite import SqlExecutionStore
+from workflow.runtime.schedules.records import ScheduleCommit
+from workflow.store.sqlite import Batch, Executor, Row, SqlExecutionStore
 from workflow.store.sqlite.claims import renew_result, renew_statement
 from workflow.store.sqlite.commits import commit_result, commit_statements
-from workflow.store.sqlite.executor import Batch, Executor, Row
 
 from .binding import BindingExecutor
 from .errors import D1UnavailableError
-from .limits import MAX_PAYLOAD, check_commit, check_mail, check_new_run, check_text
+from .limits import MAX_PAYLOAD, check_commit, check_mail, check_new_run, check_records, check_schedule, check_text
 from .patience import PatientExecutor
 from .rest import BASE_URL, RestExecutor
 from .schema import explained, version_guard
@@ -43,7 +53,9 @@ class D1Store(SqlExecutionStore):
     `D1UnavailableError`.
     """
 
-    capabilities = Capabilities(durable=True, shared=True, renews_from_any_loop=False, max_payload=MAX_PAYLOAD)
+    capabilities = Capabilities(
+        durable=True, shared=True, renews_from_any_loop=False, queues=True, schedules=True, max_payload=MAX_PAYLOAD
+    )
 
     def __init__(self, binding: Any, *, retry_for: float = 5.0) -> None:
         self.usage = Usage()
@@ -101,6 +113,27 @@ class D1Store(SqlExecutionStore):
     async def renew(self, held: Collection[HeldLease], *, until: datetime, now: datetime) -> Sequence[Renewal]:
         (rows,) = await self._batch([renew_statement(held, until)], repeatable=True)
         return renew_result(rows)
+
+    async def commit_schedule(self, commit: ScheduleCommit) -> bool:
+        check_schedule(commit)
+        return await super().commit_schedule(commit)
+
+    async def reopen(
+        self,
+        run_id: str,
+        *,
+        expected_index: int,
+        record: LogRecord,
+        mail: Sequence[NewMail],
+        expires_at: datetime | None,
+        now: datetime,
+    ) -> RunRecord | None:
+        check_records(f"of run {run_id!r}", [record])
+        for one in mail:
+            check_mail(run_id, one)
+        return await super().reopen(
+            run_id, expected_index=expected_index, record=record, mail=mail, expires_at=expires_at, now=now
+        )
 
     async def close(self) -> None:
         """Close the connections. Safe to repeat; any other use then raises. A binding has nothing to close."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .executor import Executor, Row, SqlValue, Statement
+from .executor import Batch, Executor, Row, SqlValue, Statement
 from .logic import SqlExecutionStore
 
 if TYPE_CHECKING:
     from .store import SQLiteStore
 
-__all__ = ["Executor", "Row", "SQLiteStore", "SqlExecutionStore", "SqlValue", "Statement"]
+__all__ = ["Batch", "Executor", "Row", "SQLiteStore", "SqlExecutionStore", "SqlValue", "Statement"]
 
 
 def __getattr__(name: str) -> Any:

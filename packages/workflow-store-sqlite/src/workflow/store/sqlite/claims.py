@@ -9,31 +9,27 @@ their logs and their unread mail, and takes them last; what the rows say afterwa
     3. their unread mail
     4. the claim
 
-Due runs are found by their status and due time, the longest due first, through the index of due runs alone: runs of
-workflows that this process doesn't have are passed over there, and no row is touched that is not taken. The order is
-total, so all four statements pick the same runs. `INDEXED BY` makes that plan a promise, whatever ANALYZE may have
-said: no poll ever reads through a million ended runs.
+Here are claims of one run, which is found by its id, and the renewal of leases. See due.py for claims of what is due,
+and queueing.py for claims from a queue with limits.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import datetime
 from typing import cast
 
-from workflow.core.records import ClaimedRun, Lease, LogRecord, Mail, RunRecord, RunStatus
-from workflow.runtime.contract import ClaimLimits, HeldLease, Renewal
+from workflow.core.records import ClaimedRun, Lease, LogRecord, Mail, RunRecord
+from workflow.runtime.contract import HeldLease, Renewal
 
 from .executor import Row, SqlValue, Statement
 from .rows import (
     MAIL_COLUMNS,
     RUN_COLUMNS,
     decode_id,
-    from_micros,
     held_list,
-    id_list,
-    instant_column,
     log_records,
     mail_of,
     micros,
@@ -41,21 +37,20 @@ from .rows import (
 )
 
 __all__ = [
-    "claim_due_result",
-    "claim_due_statements",
+    "TAKE",
     "claim_one",
     "claim_run_statements",
     "claimed_run",
-    "next_due_result",
-    "next_due_statement",
+    "claimed_runs",
     "renew_result",
     "renew_statement",
 ]
 
-_TAKE = """
+TAKE = """
 UPDATE workflow_runs SET recoveries = recoveries + (status = 'running'), status = 'running', fence = fence + 1,
-  owner = ?, due_at = ?, started_at = coalesce(started_at, ?), updated_at = ?
+  owner = :owner, due_at = :until, started_at = coalesce(started_at, :now), updated_at = :now
 """
+_TAKE = re.sub(r":\w+", "?", TAKE)  # where the rest of the statement has no names
 
 _OPEN = "completed_at IS NULL"
 _DUE = f"{_OPEN} AND due_at <= ?"
@@ -111,42 +106,14 @@ def _claimed(
     return ClaimedRun(run, log, mail, before.status)
 
 
-def _due_of(status: RunStatus) -> str:
-    """The due runs of one status: three parameters, the time, the workflows and the limit."""
-    return (
-        "SELECT * FROM (SELECT rowid FROM workflow_runs INDEXED BY workflow_runs_due "
-        f"WHERE status = '{status}' AND due_at <= ? AND workflow_id IN (SELECT {decode_id('value')} FROM json_each(?)) "
-        "ORDER BY due_at, workflow_id, rowid LIMIT ?)"
-    )
-
-
-_KINDS: tuple[RunStatus, ...] = ("running", "queued", "paused")
-_ALL_DUE = f"rowid IN ({' UNION ALL '.join(_due_of(status) for status in _KINDS)})"
-_THEIRS = f"run_id IN (SELECT run_id FROM workflow_runs WHERE {_ALL_DUE})"
-
-_DUE_ROWS = f"SELECT {RUN_COLUMNS} FROM workflow_runs WHERE {_ALL_DUE} ORDER BY workflow_runs.due_at, rowid"
-_DUE_LOGS = f"SELECT run_id, idx, event, payload FROM workflow_log WHERE {_THEIRS} ORDER BY run_id, idx"
-_DUE_MAIL = f"""
-SELECT run_id, {MAIL_COLUMNS} FROM workflow_mail INDEXED BY workflow_mail_unread
-WHERE payload IS NOT NULL AND {_THEIRS} ORDER BY run_id, seq
-"""
-_TAKE_DUE = f"{_TAKE} WHERE {_ALL_DUE}"
-
-
-def claim_due_statements(
-    workflow_ids: Collection[str], lease: Lease, limits: ClaimLimits, now: datetime
-) -> list[Statement]:
-    at, ids = micros(now), id_list(workflow_ids)
-    due = (at, ids, limits.recovered, at, ids, limits.ready, at, ids, limits.timers)
-    take = (lease.owner, micros(lease.until), at, at)
-    return [(_DUE_ROWS, due), (_DUE_LOGS, due), (_DUE_MAIL, due), (_TAKE_DUE, (*take, *due))]
-
-
-def claim_due_result(results: list[list[Row]], lease: Lease, now: datetime) -> list[ClaimedRun]:
-    rows, logs, mails = results[0], _by_run(results[1]), _by_run(results[2])
+def claimed_runs(
+    rows: Iterable[Row], logs: Iterable[Row], mail: Iterable[Row], lease: Lease, now: datetime
+) -> list[ClaimedRun]:
+    """Runs by their rows before the claim, with those of the logs and mails that are theirs."""
+    log_of, mail_to = _by_run(logs), _by_run(mail)
     found = [run_record(row) for row in rows]
     return [
-        _claimed(run, log_records(logs.get(run.run_id, ())), mail_of(mails.get(run.run_id, ())), lease, now)
+        _claimed(run, log_records(log_of.get(run.run_id, ())), mail_of(mail_to.get(run.run_id, ())), lease, now)
         for run in found
     ]
 
@@ -174,25 +141,3 @@ def renew_statement(held: Collection[HeldLease], until: datetime) -> Statement:
 
 def renew_result(rows: list[Row]) -> list[Renewal]:
     return [Renewal(*row) for row in rows]
-
-
-def _first_due_of(status: RunStatus) -> str:
-    return (
-        "SELECT * FROM (SELECT due_at FROM workflow_runs INDEXED BY workflow_runs_due "
-        f"WHERE status = '{status}' AND due_at IS NOT NULL "
-        f"AND workflow_id IN (SELECT {decode_id('value')} FROM json_each(?)) ORDER BY due_at LIMIT 1)"
-    )
-
-
-_FIRST_DUE = " UNION ALL ".join(_first_due_of(status) for status in _KINDS)
-_NEXT_DUE = f"SELECT {instant_column('next', 'min(due_at)')} FROM ({_FIRST_DUE})"
-
-
-def next_due_statement(workflow_ids: Collection[str]) -> Statement:
-    """The first entry of each status in the index of due runs, and the earliest of these three."""
-    return _NEXT_DUE, (id_list(workflow_ids),) * len(_KINDS)
-
-
-def next_due_result(rows: list[Row]) -> datetime | None:
-    earliest = rows[0][0]
-    return None if earliest is None else from_micros(earliest)

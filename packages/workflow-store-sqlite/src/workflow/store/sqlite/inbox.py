@@ -21,7 +21,7 @@ from .claims import claim_one, claimed_run
 from .executor import Row, Statement
 from .rows import RUN_COLUMNS, mail_key, micros, run_record
 
-__all__ = ["deliver_result", "deliver_statements"]
+__all__ = ["AWAITED", "deliver_result", "deliver_statements"]
 
 _INSERT = """
 INSERT INTO workflow_mail (run_id, kind, id, seq, name, payload, sent_at)
@@ -43,10 +43,10 @@ run_id = ? AND EXISTS (
     AND mail.seq = workflow_runs.mail_count + 1)
 """
 
-_AWAITED = "(? = 'cancel' OR instr(awaits, ?) > 0)"
+AWAITED = "(? = 'cancel' OR instr(awaits, ?) > 0)"
 
 # A run that sleeps, or is queued for later, and waits for this mail.
-_WOKEN = f"((status = 'paused' OR (status = 'queued' AND due_at > ?)) AND {_AWAITED})"
+_WOKEN = f"((status = 'paused' OR (status = 'queued' AND due_at > ?)) AND {AWAITED})"
 
 _READY = f"{_ACCEPTED} AND ({_WOKEN} OR (status = 'queued' AND due_at <= ?))"
 

@@ -23,23 +23,26 @@ from workflow.core.records import (
     RunRecord,
 )
 from workflow.runtime.contract import ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
+from workflow.runtime.queues import Queue
+from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey, ScheduleRecord, TickRecord
 
-from .claims import (
-    claim_due_result,
-    claim_due_statements,
-    claim_run_statements,
-    claimed_run,
-    next_due_result,
-    next_due_statement,
-    renew_result,
-    renew_statement,
-)
+from .claims import claim_run_statements, claimed_run, renew_result, renew_statement
 from .commits import commit_result, commit_statements
 from .creation import SELECT_RUN, create_result, create_statements
+from .due import claim_due_result, claim_due_statements, next_due_result, next_due_statement
 from .executor import Batch, Executor, Row
 from .inbox import deliver_result, deliver_statements
 from .queries import list_statement, purge_statements, read_log_statement
+from .queueing import claim_queue_result, claim_queue_statements
+from .reopening import reopen_result, reopen_statements
 from .rows import log_records, run_record
+from .schedules import (
+    commit_schedule_statements,
+    list_ticks_result,
+    list_ticks_statement,
+    read_schedules_result,
+    read_schedules_statements,
+)
 from .schema import HAS_SCHEMA, READ_VERSION, Migration, current_version, migrations, require_version
 
 __all__ = ["SqlExecutionStore"]
@@ -60,7 +63,7 @@ class SqlExecutionStore(ExecutionStore):
 
     async def create_run(self, new: NewRun, *, lease: Lease | None, now: datetime) -> CreatedRun:
         results = await self._batch(create_statements(new, lease, now))
-        return create_result(results, lease)
+        return create_result(results, new, lease)
 
     async def claim_run(self, run_id: str, lease: Lease, *, now: datetime, force: bool = False) -> ClaimedRun | None:
         results = await self._batch(claim_run_statements(run_id, lease, now, force))
@@ -83,17 +86,37 @@ class SqlExecutionStore(ExecutionStore):
         return log_records(rows)
 
     async def claim_due(
-        self, workflow_ids: Collection[str], lease: Lease, *, limits: ClaimLimits, now: datetime
+        self,
+        workflow_ids: Collection[str],
+        lease: Lease,
+        *,
+        limits: ClaimLimits,
+        now: datetime,
+        without: Collection[str] = (),
     ) -> Sequence[ClaimedRun]:
-        results = await self._batch(claim_due_statements(workflow_ids, lease, limits, now))
+        results = await self._batch(claim_due_statements(workflow_ids, lease, limits, now, without))
         return claim_due_result(results, lease, now)
+
+    async def claim_queue(
+        self,
+        queue: Queue,
+        workflow_ids: Collection[str],
+        lease: Lease,
+        *,
+        limits: ClaimLimits,
+        now: datetime,
+        by_age: bool = False,
+        run_id: str | None = None,
+    ) -> Sequence[ClaimedRun]:
+        results = await self._batch(claim_queue_statements(queue, workflow_ids, lease, limits, now, by_age, run_id))
+        return claim_queue_result(results, lease, now)
 
     async def renew(self, held: Collection[HeldLease], *, until: datetime, now: datetime) -> Sequence[Renewal]:
         (rows,) = await self._batch([renew_statement(held, until)])
         return renew_result(rows)
 
-    async def next_due(self, workflow_ids: Collection[str]) -> datetime | None:
-        (rows,) = await self._batch([next_due_statement(workflow_ids)], readonly=True)
+    async def next_due(self, workflow_ids: Collection[str], *, without: Collection[str] = ()) -> datetime | None:
+        (rows,) = await self._batch([next_due_statement(workflow_ids, without)], readonly=True)
         return next_due_result(rows)
 
     async def list_runs(self, query: RunFilter) -> Sequence[RunRecord]:
@@ -105,6 +128,33 @@ class SqlExecutionStore(ExecutionStore):
     async def purge(self, older_than: datetime, *, workflow_id: str | None = None, limit: int = 1000) -> int:
         results = await self._batch(purge_statements(older_than, workflow_id, limit))
         return results[0][0][0]
+
+    async def read_schedules(self, keys: Collection[ScheduleKey] | None = None) -> Sequence[ScheduleRecord]:
+        return read_schedules_result(await self._batch(read_schedules_statements(keys), readonly=True))
+
+    async def commit_schedule(self, commit: ScheduleCommit) -> bool:
+        results = await self._batch(commit_schedule_statements(commit))
+        return bool(results[-1])
+
+    async def list_ticks(
+        self, key: ScheduleKey, *, limit: int = 50, before: tuple[int, int] | None = None
+    ) -> Sequence[tuple[tuple[int, int], TickRecord]]:
+        (rows,) = await self._batch([list_ticks_statement(key, limit, before)], readonly=True)
+        return list_ticks_result(rows)
+
+    async def reopen(
+        self,
+        run_id: str,
+        *,
+        expected_index: int,
+        record: LogRecord,
+        mail: Sequence[NewMail],
+        expires_at: datetime | None,
+        now: datetime,
+    ) -> RunRecord | None:
+        return reopen_result(
+            await self._batch(reopen_statements(run_id, expected_index, record, mail, expires_at, now))
+        )
 
     async def migrate(self) -> None:
         """Bring the schema to this package's version, one atomic migration after the other.

@@ -24,9 +24,12 @@ __all__ = [
     "log_records",
     "mail_key",
     "mail_of",
+    "maybe_from_micros",
     "maybe_micros",
     "micros",
     "number_list",
+    "pair_list",
+    "queue_key",
     "run_record",
     "waits_text",
 ]
@@ -45,11 +48,13 @@ _INSTANT_COLUMNS = ", ".join(
 )
 RUN_COLUMNS = (
     f"run_id, workflow_id, workflow_version, status, input, {_INSTANT_COLUMNS}, "
-    "output, error, waits, state, fence, owner, log_length, mail_count, recoveries"
+    "output, error, waits, state, fence, owner, log_length, mail_count, recoveries, "
+    f"queue, queue_key, priority, {instant_column('expires_at')}, schedule_id"
 )
 """In the order of the fields of `RunRecord`."""
-_INSTANTS = range(5, 10)
+_INSTANTS = (*range(5, 10), 22)
 _WAITS = 12
+_KEY = 20
 
 MAIL_COLUMNS = f"kind, id, name, payload, seq, {instant_column('sent_at')}"
 """In the order of the fields of `Mail`."""
@@ -77,7 +82,7 @@ def from_micros(value: int | str) -> datetime:
     return _EPOCH + timedelta(microseconds=int(value))
 
 
-def _instant(value: int | str | None) -> datetime | None:
+def maybe_from_micros(value: int | str | None) -> datetime | None:
     return None if value is None else from_micros(value)
 
 
@@ -85,9 +90,15 @@ def run_record(row: Row) -> RunRecord:
     """A row of `RUN_COLUMNS`."""
     values: list[Any] = list(row)
     for column in _INSTANTS:
-        values[column] = _instant(values[column])
+        values[column] = maybe_from_micros(values[column])
+    values[_KEY] = values[_KEY][1:] if values[_KEY] else None
     values[_WAITS] = () if values[_WAITS] == _NO_WAITS else _waits(values[_WAITS])
     return RunRecord(*values)
+
+
+def queue_key(key: str | None) -> str:
+    """A run's key as its column holds it."""
+    return "" if key is None else f"={key}"
 
 
 def log_records(rows: Iterable[Row]) -> tuple[LogRecord, ...]:
@@ -116,7 +127,7 @@ def _wait_fields(wait: Wait) -> list[Any]:
 
 def _waits(text: str) -> tuple[Wait, ...]:
     listed = cast("list[list[Any]]", json.loads(text))
-    return tuple(Wait(kind, id_, name, _instant(until), *rest) for kind, id_, name, until, *rest in listed)
+    return tuple(Wait(kind, id_, name, maybe_from_micros(until), *rest) for kind, id_, name, until, *rest in listed)
 
 
 def mail_key(key: str) -> str:
@@ -146,6 +157,11 @@ def number_list(numbers: Iterable[int]) -> str:
 def held_list(held: Iterable[tuple[str, int]]) -> str:
     """Pairs of an id and a number as one parameter, for `json_each(?)`, `json_extract` and `decode_id`."""
     return json.dumps([(_encode_id(id_), number) for id_, number in held], ensure_ascii=False)
+
+
+def pair_list(pairs: Iterable[tuple[str, str]]) -> str:
+    """Pairs of ids as one parameter, for `json_each(?)`, `json_extract` and `decode_id`."""
+    return json.dumps([(_encode_id(one), _encode_id(two)) for one, two in pairs], ensure_ascii=False)
 
 
 def _encode_id(id_: str) -> str:

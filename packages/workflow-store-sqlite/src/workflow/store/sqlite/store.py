@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from dataclasses import replace
 from typing import get_args
 
 from workflow.core.errors import InvalidArgumentError
@@ -64,7 +65,7 @@ class SQLiteStore(SqlExecutionStore):
     The store may be used from any event loop and any thread. Across a fork it opens the file anew.
     """
 
-    capabilities = Capabilities(durable=True, shared=True, renews_from_any_loop=True)
+    capabilities = Capabilities(durable=True, shared=True, renews_from_any_loop=True, queues=True, schedules=True)
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class SQLiteStore(SqlExecutionStore):
         self._file = executor
         if database.in_memory:
             # The contract declares capabilities on the class; this instance has less.
-            vars(self)["capabilities"] = Capabilities(durable=False, shared=False, renews_from_any_loop=True)
+            vars(self)["capabilities"] = replace(self.capabilities, durable=False, shared=False)
 
     async def migrate(self) -> None:
         """Create the file and the schema, or upgrade the schema to this package's version.
