@@ -64,7 +64,7 @@ async def _measure(url: str, ended: int, asleep: int, looks: int) -> dict[str, A
         await _fill(connection, ended, asleep)
         seconds = time.perf_counter() - began
         timings = await _operations(runtime, connection, looks)
-        plans = await explained(connection, datetime.now(UTC), _IDS)
+        plans = await explained(connection, url, _IDS)
         await connection.close()
     return {"ms": timings, "filled_in_s": seconds, "plans": plans}
 

@@ -1,13 +1,22 @@
-"""EXPLAIN of what a worker asks again and again, in a form short enough to be read."""
+"""EXPLAIN of what a worker asks again and again, in a form short enough to be read.
+
+The statements are those that the store sends, overheard on its connection: nothing here knows them.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from workflow.store.postgres.statements import Statements
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from workflow.core.records import Lease
+from workflow.runtime.contract import ClaimLimits
+from workflow.store.postgres import PostgresStore
 
 __all__ = ["explained", "shortened"]
 
@@ -16,17 +25,31 @@ _PAGES = re.compile(r"Buffers: shared (?P<pages>.*)")
 _TABLE = re.compile(r" (?:on|using) (?:\w+ on )?workflow_")
 
 
-async def explained(connection: Any, now: datetime, workflow_ids: Sequence[str]) -> dict[str, list[str]]:
-    """The plans of `next_due` and of a `claim_due` that finds nothing, as they are executed."""
-    sql = Statements("public")
-    asked = {
-        "next_due": (sql.next_due, (list(workflow_ids),)),
-        "claim_due": (sql.claim_due, ("bench", now + timedelta(1), now, list(workflow_ids), 25, 25, 25)),
+async def explained(connection: Any, url: str, workflow_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The plans of `next_due`, and of a `claim_due` that finds nothing, as they are executed."""
+    engine = create_async_engine(url.replace("postgresql:", "postgresql+asyncpg:"))
+    heard: list[Any] = []
+
+    def listen(dbapi_connection: Any, record: Any) -> None:
+        dbapi_connection.driver_connection.add_query_logger(heard.append)
+
+    event.listen(engine.sync_engine, "connect", listen)
+    store = PostgresStore(engine)
+    now = datetime.now(UTC)
+    lease = Lease("bench", now + timedelta(minutes=1))
+    asked: dict[str, Callable[[], Awaitable[Any]]] = {
+        "next_due": lambda: store.next_due(workflow_ids),
+        "claim_due": lambda: store.claim_due(workflow_ids, lease, limits=ClaimLimits.all(25), now=now),
     }
     plans: dict[str, list[str]] = {}
-    for name, (text, args) in asked.items():
-        rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, COSTS ON) {text}", *args)
+    for name, ask in asked.items():
+        await ask()
+        await asyncio.sleep(0.01)  # asyncpg tells of it a moment later
+        statement = heard[-1]
+        rows = await connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS) {statement.query}", *statement.args)
         plans[name] = shortened([row[0] for row in rows])
+    await store.close()
+    await engine.dispose()
     return plans
 
 

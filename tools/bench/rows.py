@@ -55,9 +55,9 @@ def rows(sizes: dict[str, Any]) -> list[Row]:
         Row("a step near the 10th", ("step_ms", "early"), "ms"),
         Row(f"a step near the {histories[-1]:,}th", ("step_ms", "late"), "ms"),
         Row("statements a run, one at a time", ("single", "statements"), ""),
-        Row("statements a run, at once", ("at_once_counts", "statements"), ""),
+        Row(f"statements a run, {sizes['counted_at_once']} at once", ("at_once_counts", "statements"), ""),
         Row("transactions a run, one at a time", ("single", "transactions"), ""),
-        Row("transactions a run, at once", ("at_once_counts", "transactions"), ""),
+        Row(f"transactions a run, {sizes['counted_at_once']} at once", ("at_once_counts", "transactions"), ""),
         Row(f"client CPU a run, {int(most):,} at once", ("at_once", most, "cpu_ms"), "ms"),
         Row("peak memory of the process", ("memory_mb", "peak"), "MB"),
     ]

@@ -16,7 +16,8 @@ class Sizes:
     lengths: tuple[int, ...] = (1, 5, 20)
     at_once: tuple[int, ...] = (100, 1000)
     counted: int = 100
-    """Runs whose statements are counted, one at a time and at once."""
+    """Runs whose statements are counted, one at a time."""
+    counted_at_once: int = 400
     sleepers: int = 1000
     histories: tuple[int, ...] = (100, 1000, 5000)
     resumes: int = 5
@@ -38,7 +39,8 @@ QUICK = Sizes(
     rounds=1,
     single=10,
     at_once=(20, 60),
-    counted=20,
+    counted=10,
+    counted_at_once=30,
     sleepers=60,
     histories=(20, 100),
     resumes=2,
