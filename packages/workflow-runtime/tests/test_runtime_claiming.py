@@ -12,7 +12,13 @@ PARTS = ["recovered", "ready", "timers"]
 
 def brought(**counts: int) -> Any:
     """What a claim answers: so many runs of each status."""
-    return [SimpleNamespace(claimed_from=status) for status, times in counts.items() for _ in range(times)]
+    return of("a", **counts)
+
+
+def of(workflow_id: str, **counts: int) -> Any:
+    """The same, of this workflow."""
+    run = SimpleNamespace(workflow_id=workflow_id)
+    return [SimpleNamespace(claimed_from=status, run=run) for status, times in counts.items() for _ in range(times)]
 
 
 def next_turn(rota: Rota, free: int) -> Turn:
@@ -83,3 +89,19 @@ def test_no_place_is_no_turn() -> None:
     assert rota.next(0) is None
     assert Rota.of([], None).next(5) is None
     assert Group(frozenset({"a"}), Quota(3, busy=1)).room(9) == 2
+
+
+def test_a_flood_of_one_workflow_lets_the_others_through() -> None:
+    """After a claim of nothing but one workflow, the others are asked for by themselves, as long as they have some."""
+    rota = Rota.of(["a", "b", "c"])
+    rota.reopen()
+    asked = []
+    for brings in ("a", "b", "a", "", "a", "a"):
+        turn = next_turn(rota, 1)
+        asked.append("".join(sorted(turn.ids)))
+        status = {"recovered": "running", "ready": "queued", "timers": "paused"}
+        counts = {status[part]: number for part, number in turn.asked.items() if brings}
+        turn.note(of(brings, **counts))
+    assert asked == ["abc", "bc", "abc", "bc", "abc", "abc"]
+    rota.reopen()
+    assert next_turn(rota, 1).ids == {"b", "c"}

@@ -316,3 +316,15 @@ async def test_nothing_is_claimed_that_can_not_be_driven_now() -> None:
     await make_queued(world, 5)
     await world.runtime(concurrency=4).sweep()
     assert store.largest == 4
+
+
+@asynchronous
+async def test_a_flood_of_one_workflow_does_not_starve_the_others() -> None:
+    """A run of another workflow is driven in the first small sweep, however many older ones there are."""
+    world = World()
+    await make_queued(world, 50)
+    await world.runtime().start_run("nap", run_id="other", input=0.0, drive=False)
+    swept = await world.runtime(concurrency=2).sweep(max_ready=6)
+    assert "other" in ids(swept.ready)
+    assert len(swept.ready) == 6
+    assert swept.remaining_may_exist

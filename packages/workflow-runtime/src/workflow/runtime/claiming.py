@@ -65,6 +65,10 @@ class Group:
     open: list[str] = field(default_factory=list[str])
     """The parts that there may be more of. The first one is asked first where there is room for few."""
     claims: int = 0
+    flood: str | None = None
+    """The workflow that the last claim brought nothing but runs of, and as many as were asked for."""
+    others_dry: bool = False
+    """Beside such a workflow there was nothing else to claim when that was tried."""
 
     @property
     def has_room(self) -> bool:
@@ -72,6 +76,7 @@ class Group:
 
     def reopen(self) -> None:
         """Something may have become due: ask for every part again."""
+        self.others_dry = False
         self.open += [part for part in PARTS.values() if part not in self.open]
 
     def room(self, free: int) -> int:
@@ -88,34 +93,50 @@ class Group:
         if self.quota is not None:
             self.quota.busy -= 1
 
-    async def claim(
-        self, store: ExecutionStore, lease: Lease, limits: ClaimLimits, now: datetime
-    ) -> Sequence[ClaimedRun]:
-        if self.queue is None:
-            return await store.claim_due(self.ids, lease, limits=limits, now=now, without=self.without)
-        self.claims += 1
-        by_age = self.claims % _BY_AGE == 0
-        return await store.claim_queue(self.queue, self.ids, lease, limits=limits, now=now, by_age=by_age)
+    @property
+    def ids_in_turn(self) -> frozenset[str]:
+        """All, or after a claim of nothing but one workflow the others: a flood of one must not keep them waiting."""
+        if self.flood is None or self.others_dry:
+            return self.ids
+        return self.ids - {self.flood}
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One claim to make: of this group, so many of each part."""
+    """One claim to make: of this group, of these workflows, so many of each part."""
 
     group: Group
     asked: dict[str, int]
+    ids: frozenset[str]
 
     @property
     def limits(self) -> ClaimLimits:
         return ClaimLimits(**self.asked)
 
+    async def claim(self, store: ExecutionStore, lease: Lease, now: datetime) -> Sequence[ClaimedRun]:
+        group = self.group
+        if group.queue is None:
+            return await store.claim_due(self.ids, lease, limits=self.limits, now=now, without=group.without)
+        group.claims += 1
+        by_age = group.claims % _BY_AGE == 0
+        return await store.claim_queue(group.queue, self.ids, lease, limits=self.limits, now=now, by_age=by_age)
+
     def note(self, claimed: Collection[ClaimedRun]) -> None:
         """A part that brought less than was asked for is done; one that brought it all goes to the end of the line."""
+        full = len(claimed) >= sum(self.asked.values())
+        if self.ids != self.group.ids:
+            self.group.flood, self.group.others_dry = None, not full
+            return
+        self._note_flood({run.run.workflow_id for run in claimed} if full else set())
         counts = part_counts(claimed)
         for part in [part for part in self.group.open if self.asked[part]]:
             self.group.open.remove(part)
             if counts[part] >= self.asked[part]:
                 self.group.open.append(part)
+
+    def _note_flood(self, workflows: set[str]) -> None:
+        alone = len(workflows) == 1 and len(self.group.ids) > 1 and self.group.queue is None
+        self.group.flood = workflows.pop() if alone else None
 
 
 class Rota:
@@ -168,7 +189,8 @@ class Rota:
             self._groups.rotate(-1)
             if group.open and group.has_room:
                 room = group.room(free)
-                return Turn(group, shares(group.open, left or dict.fromkeys(PARTS.values(), room), room))
+                asked = shares(group.open, left or dict.fromkeys(PARTS.values(), room), room)
+                return Turn(group, asked, group.ids_in_turn)
         return None
 
 

@@ -133,7 +133,7 @@ class Sweep:
     async def _claim(self, turn: Turn) -> None:
         now = self._budget.clock.now()
         lease = self._driver.lease(self._owner, now)
-        claimed = await turn.group.claim(self._store, lease, turn.limits, now)
+        claimed = await turn.claim(self._store, lease, now)
         for run in claimed:
             turn.group.begun()
             drive = self._drive(run, PARTS[run.claimed_from])

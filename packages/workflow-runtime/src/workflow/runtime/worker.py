@@ -203,7 +203,7 @@ class Worker:
     async def _claim(self, turn: Turn) -> None:
         now = self._clock.now()
         lease = self._driver.lease(self._owner, now)
-        asking = asyncio.ensure_future(turn.group.claim(self._store, lease, turn.limits, now))
+        asking = asyncio.ensure_future(turn.claim(self._store, lease, now))
         try:
             claimed = await asyncio.shield(asking)
         except asyncio.CancelledError:
