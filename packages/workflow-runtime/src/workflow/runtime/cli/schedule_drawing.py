@@ -10,7 +10,7 @@ from rich.text import Text
 
 from workflow.runtime.schedules.views import ScheduleHistory, ScheduleInfo, ScheduleTick
 
-from .words import local, moment, shortened
+from .words import local, moment
 
 __all__ = ["draw_schedule", "draw_schedules", "schedule_line"]
 
@@ -101,12 +101,11 @@ def _draw_history(console: Console, history: ScheduleHistory) -> None:
         return
     table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="dim", show_edge=False)
     ticks = [_span(tick) for tick in history.ticks]
-    taken = max(map(len, ticks)) + len("backfilled") + 2 * _GAP
     for name in ("tick", "outcome", "run, or why not"):
         table.add_column(name, no_wrap=name != "run, or why not", overflow="fold")
     for tick, when in zip(history.ticks, ticks, strict=True):
-        about = tick.run_id or shortened(tick.detail or "", max(console.width - taken, 20))
-        table.add_row(when, Text(tick.outcome, style=_OUTCOMES.get(tick.outcome, "green")), Text(about))
+        outcome = Text(tick.outcome, style=_OUTCOMES.get(tick.outcome, "green"))
+        table.add_row(when, outcome, Text(tick.run_id or tick.detail or ""))
     console.print(table)
     if history.next_before is not None:
         console.print(f"There is more: --before {history.next_before}", style="dim", soft_wrap=True)

@@ -76,14 +76,16 @@ class State:
         """Raises `StoreError` for what no version has written. What a newer one has added is ignored."""
         try:
             data = json.loads(text)
-            instants: dict[str, Any] = {name: _instant(data.get(name)) for name in _INSTANTS}
+            required: dict[str, Any] = {name: datetime.fromisoformat(data[name]) for name in _REQUIRED}
+            optional: dict[str, Any] = {name: _instant(data.get(name)) for name in _INSTANTS if name not in _REQUIRED}
             last = data.get("last")
             return cls(
                 identity=data["identity"],
                 superseded=tuple(data.get("superseded", ())),
                 pause_reason=data.get("pause_reason"),
                 last=None if last is None else LastTick(datetime.fromisoformat(last[0]), last[1], last[2]),
-                **instants,
+                **required,
+                **optional,
             )
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise StoreError(
@@ -92,6 +94,7 @@ class State:
             ) from error
 
 
+_REQUIRED = ("after", "confirmed_at")
 _INSTANTS = ("after", "confirmed_at", "next", "waiting", "cut_at", "paused_at")
 
 
