@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -414,3 +415,31 @@ def test_coroutine_that_never_ran_is_ended_quietly() -> None:
         assert (await World(w).start()).kind == "completed"
 
     play(scenario())
+
+
+def test_steps_that_are_awaited_later_are_no_news_at_a_pause() -> None:
+    """Coroutines that the handler has made and not awaited yet are no reason to warn when the run pauses."""
+
+    async def helper(ctx: Context) -> None:
+        await ctx.sleep(1)
+
+    @create_workflow(id="w")
+    async def w(ctx: Context) -> int:
+        first, later = ctx.sleep(1), ctx.step("later", echo, 1)
+        more = {"listed": [helper(ctx)], "own": helper(ctx)}
+        (listed,), own = more["listed"], more["own"]
+        await first
+        await listed
+        await own
+        return await later
+
+    async def scenario() -> None:
+        world = World(w)
+        await world.start()
+        world.clock.advance(10)
+        outcome = await world.finish()
+        assert (outcome.kind, outcome.output) == ("completed", 1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        play(scenario())

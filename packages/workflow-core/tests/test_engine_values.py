@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -22,6 +22,11 @@ from .engine_kit import START, World, play
 
 class Colour(Enum):
     RED = "red"
+
+
+class Name(StrEnum):
+    STEP = "the step"
+    EVENT = "the event"
 
 
 class Level(IntEnum):
@@ -204,3 +209,28 @@ def test_now_and_uuid_are_recorded_once() -> None:
     assert seen[0][0] == START + timedelta(seconds=0.123456) and seen[0][0].tzinfo is not None
     assert seen[0][0].astimezone(UTC) == seen[1][0]
     assert isinstance(seen[1][1], UUID)
+
+
+def test_names_that_are_members_of_an_enum_are_their_values() -> None:
+    """Ids and names may be members of a StrEnum: what is recorded and shown are plain strings."""
+
+    @create_workflow(id="w")
+    async def w(ctx: Context) -> Any:
+        number = await ctx.step(Name.STEP, one)
+        return [number, await ctx.wait_for_event(Name.EVENT)]
+
+    async def scenario() -> None:
+        world = World(w)
+        outcome = await world.start()
+        (wait,) = outcome.run.waits
+        assert (type(wait.name), type(wait.id)) == (str, str)
+        assert wait.id == "$event:the event#1"
+        await world.signal("the event", 2)
+        assert (await world.drive()).output == [1, 2]
+        assert world.trace[0] == "STEP_FINISHED the step"
+
+    play(scenario())
+
+
+async def one() -> int:
+    return 1

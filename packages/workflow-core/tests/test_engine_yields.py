@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,17 @@ Handler = Callable[[Context], Coroutine[Any, Any, Any]]
 
 def world_of(handler: Handler, **environment: Any) -> World:
     return World(create_workflow(id="w")(handler), **environment)
+
+
+def test_any_length_of_time_may_be_asked_for() -> None:
+    """`should_yield` takes lengths that no timedelta can hold."""
+    seen = list[bool]()
+
+    async def w(ctx: Context) -> None:
+        seen.append(ctx.runtime.should_yield(1e300))
+
+    play(world_of(w, deadline=at(30)).start())
+    assert seen == [True]
 
 
 def test_yield_now_ends_the_drive_once() -> None:
@@ -189,6 +201,35 @@ def test_slow_step_is_cancelled_at_the_deadline_and_tried_again() -> None:
         await settle()
         gates.open("slow", 2)
         assert (await drive).output == [1, 2]
+
+    play(scenario())
+
+
+def test_step_that_swallows_its_cancellation_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    """A step that can't be cancelled does not hold up the end of its drive; its late result counts for nothing."""
+    stubborn = asyncio.Event()
+
+    async def step() -> str:
+        while not stubborn.is_set():
+            with suppress(asyncio.CancelledError):
+                await stubborn.wait()
+        return "late"
+
+    async def w(ctx: Context) -> Any:
+        return await ctx.step("stubborn", step)
+
+    async def scenario() -> None:
+        world = world_of(w, deadline=at(10), grace=timedelta(0))
+        drive = world.begin(await world.create())
+        await settle()
+        world.clock.advance(10)
+        assert (await drive).kind == "queued"
+        assert "Step 'stubborn' of run 'run-1' was cancelled and has not ended" in caplog.text
+        stubborn.set()
+        await settle()
+        assert world.trace == []
+        world.environment["deadline"] = at(100)
+        assert (await world.drive()).output == "late"
 
     play(scenario())
 

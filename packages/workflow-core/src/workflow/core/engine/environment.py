@@ -34,6 +34,8 @@ class DriveEnvironment:
     """Gets the events after they are committed, in order. Must not raise."""
     patience: timedelta = timedelta(seconds=2)
     """The longest backoff of a retry that is waited for in place."""
+    grace: timedelta = timedelta(seconds=5)
+    """How long the end of cancelled steps is waited for, in the host loop's time."""
     blocked_delay: timedelta = timedelta(seconds=60)
     """When a blocked or postponed run is looked at again."""
     max_recoveries: int = 10

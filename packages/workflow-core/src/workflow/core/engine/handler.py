@@ -13,6 +13,7 @@ from workflow.core.loop import DurableTask, as_current, run_until_idle, stepping
 
 from .session import Session
 from .suspension import Suspension
+from .unawaited import close_unawaited
 
 __all__ = ["HandlerTask"]
 
@@ -85,8 +86,11 @@ class HandlerTask:
 
     def _end(self, tasks: list[DurableTask], generators: list[AsyncGenerator[Any, Any]]) -> None:
         """The newest first: what is waited for ends after what waits for it."""
+        pausing = not self.main.done()
         for task in reversed(tasks):
             if not task.done():
+                if pausing:
+                    close_unawaited(task.get_coro())
                 task._log_destroy_pending = False  # type: ignore[attr-defined] - it stays pending on purpose
                 with as_current(self._loop, task):
                     _end_coroutine(task.get_coro())

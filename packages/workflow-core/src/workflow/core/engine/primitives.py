@@ -288,6 +288,10 @@ class Primitives:
             await asyncio.Future[None](loop=self._session.loop)
 
 
+# What `ctx.step` gives is the coroutine of the primitive itself: so it is called, in warnings and in stacks of tasks.
+Primitives.step.__qualname__ = "Context.step"
+
+
 def _checked_meta(meta: dict[str, Any] | None) -> dict[str, Any] | None:
     if meta is not None:
         plain_text(meta, "meta")

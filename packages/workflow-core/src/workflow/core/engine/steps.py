@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import logging
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -25,8 +26,12 @@ from .transactions import TransactionOperation, TransactionTry, Turn
 
 __all__ = ["Attempt", "Completion", "StepRunner"]
 
+logger = logging.getLogger("workflow.core")
+
 _THREADS = sys.platform not in ("emscripten", "wasi")
 _EAGER = sys.version_info >= (3, 12)
+_left: set[asyncio.Task[None]] = set()
+"""Steps that were cancelled and go on."""
 
 
 @dataclass(slots=True)
@@ -214,16 +219,32 @@ class StepRunner:
             attempt.task.cancel()
 
     async def stop(self) -> None:
-        """Cancel everything under way and wait until it has ended."""
+        """Cancel everything under way and wait until it has ended, or it shows that it won't."""
         for operation_id in list(self.running):
             self.cut(operation_id)
         await self.settle_cut_off()
 
     async def settle_cut_off(self) -> None:
-        """Wait until what was cancelled has ended. (A function in a thread is not waited for.)"""
-        tasks = [attempt.task for attempt in self.cut_off if attempt.task is not None]
-        if tasks:
-            await asyncio.wait(tasks)
+        """Wait until what was cancelled has ended. (A function in a thread is not waited for.)
+
+        What swallows its cancellation is left to itself: the drive must come to an end. Nobody looks at its result any
+        more, as if it ran in a process that has stalled.
+        """
+        tasks = {attempt.task: attempt for attempt in self.cut_off if attempt.task is not None}
+        if not tasks:
+            return
+        _, left = await asyncio.wait(tasks, timeout=self._environment.grace.total_seconds())
+        for task in left:
+            attempt = tasks[task]
+            self.cut_off.discard(attempt)
+            _left.add(task)  # the loop itself holds tasks weakly
+            task.add_done_callback(_left.discard)
+            logger.error(
+                "Step %r of run %r was cancelled and has not ended: does it catch CancelledError? It is left to "
+                "itself, and may overlap with its next attempt.",
+                attempt.operation.id,
+                self._run_id,
+            )
 
 
 async def _call_sync(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
