@@ -17,6 +17,7 @@ from typing import Any
 
 from workflow.core.records import Commit, Lease, LogRecord, NewMail, NewRun, Transition, Wait
 from workflow.runtime.contract import ClaimLimits, RunFilter
+from workflow.runtime.queues import Queue
 from workflow.store.sqlite.store import SQLiteStore
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -58,6 +59,25 @@ async def _advance(store: SQLiteStore, worker: int, run_id: str, fence: int, len
     ended = length + 1 == STEPS
     transition = Transition("completed") if ended else Transition("queued", NOW)
     await store.commit(Commit(run_id, fence, length, NOW, lease(worker), (record,), transition=transition))
+
+
+LIMITED = Queue("q", concurrency=3, concurrency_per_key=1)
+
+
+async def queue(path: str, worker: int) -> None:
+    """Take what the limits allow, look at how many run at that moment, and end them, until all runs have ended."""
+    store = SQLiteStore(path, synchronous=SYNC)
+    running, all_keys = 0, 0
+    while await store.list_runs(RunFilter(status=frozenset({"queued", "running"}), limit=1)):
+        claimed = await store.claim_queue(LIMITED, ["w"], lease(worker), limits=ClaimLimits.all(2), now=NOW)
+        rows = await store.list_runs(RunFilter(status=frozenset({"running"})))
+        running = max(running, len(rows))
+        all_keys = max(all_keys, *(sum(row.key == other.key for row in rows) for other in rows), 0)
+        for one in claimed:
+            end = Transition("completed")
+            await store.commit(Commit(one.run.run_id, one.run.fence, 0, NOW, lease(worker), transition=end))
+    report(running=running, of_one_key=all_keys)
+    await store.close()
 
 
 async def deliver(path: str, worker: int, count: str) -> None:

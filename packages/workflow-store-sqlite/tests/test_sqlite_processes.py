@@ -82,6 +82,30 @@ def test_no_run_is_claimed_twice_and_no_commit_is_lost(tmp_path: Path, processes
     asyncio.run(inspect())
 
 
+@pytest.mark.parametrize("processes", [2, 8])
+def test_no_limit_is_exceeded(tmp_path: Path, processes: int) -> None:
+    """Processes that claim one queue at the same time never have more runs under way than it allows, nor of one key."""
+    path, runs = tmp_path / "w.db", 60
+
+    async def prepare() -> None:
+        store = SQLiteStore(path)
+        new = [NewRun(f"run-{number}", "w", None, "{}", NOW, "q", f"key-{number % 5}") for number in range(runs)]
+        await asyncio.gather(*(store.create_run(one, lease=None, now=NOW) for one in new))
+        await store.close()
+
+    async def inspect() -> None:
+        store = SQLiteStore(path)
+        rows = await store.list_runs(RunFilter(limit=100))
+        assert [(row.status, row.fence) for row in rows] == [("completed", 1)] * runs
+        await store.close()
+
+    asyncio.run(prepare())
+    reports = run_workers("queue", path, processes)
+    assert max(said["running"] for said in reports) <= 3
+    assert max(said["of_one_key"] for said in reports) == 1
+    asyncio.run(inspect())
+
+
 @pytest.mark.parametrize("processes", [8])
 def test_every_mail_is_accepted_once(tmp_path: Path, processes: int) -> None:
     """Mail that many processes send to one run at once is numbered without a gap, and a doubled one is in it once."""

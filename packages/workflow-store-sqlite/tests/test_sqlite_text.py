@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from workflow.core.errors import PayloadError
+from workflow.core.errors import InvalidArgumentError, PayloadError
 from workflow.core.records import Commit, Lease, LogRecord, NewMail, NewRun, Transition, Wait
 from workflow.runtime.contract import ClaimLimits, HeldLease, RunFilter
+from workflow.runtime.queues import Queue
+from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey, TickRecord
 from workflow.store.sqlite import SQLiteStore
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -64,6 +66,61 @@ def test_any_text_anywhere(text: str) -> None:
         assert (row.workflow_id, row.workflow_version, row.input) == (text, text, text)
         assert (row.state, row.output, row.error, row.waits) == (text, text, text, (wait,))
         assert await store.list_runs(RunFilter(workflow_id=text, before=(NOW, f"{text}+"))) == [row]
+        await store.close()
+
+    asyncio.run(main())
+
+
+def a_queue(text: str) -> str:
+    """The text, if a queue may have that name."""
+    try:
+        return Queue(text).name
+    except InvalidArgumentError:
+        return "q"
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_any_text_in_queues_and_schedules(text: str) -> None:
+    """Queues, keys, schedules and what is written of their ticks are any text, and nobody takes one for another."""
+    key, other = ScheduleKey(text, text), ScheduleKey(text, f"{text}-")
+    queue = a_queue(text)
+    new = NewRun(
+        text, text, None, text, NOW, queue, text, schedule_id=text, log=(LogRecord(0, text, text),), state=text
+    )
+    tick = TickRecord(NOW, "started", NOW, text, None, text)
+    mail = NewMail("cancel", text, text, text)
+
+    async def main() -> None:
+        store = SQLiteStore(":memory:")
+        for number, stranger in enumerate((f"{text}+", f"{text}%", "", "=")):
+            if stranger not in (text, queue):
+                name = NewRun(f"stranger {number}", text, None, "{}", NOW, stranger, stranger, schedule_id=stranger)
+                await store.create_run(name, lease=None, now=NOW)
+        assert await store.commit_schedule(ScheduleCommit(key, 0, NOW, NOW, False, text, starts=(new,), ticks=(tick,)))
+        assert await store.commit_schedule(ScheduleCommit(other, 0, NOW, None, True, text))
+        (found,) = await store.read_schedules([key])
+        assert (found.key, found.data, found.active) == (key, text, (text,))
+        assert [found.key for found in await store.read_schedules()] == [key, other]
+        assert await store.list_ticks(key) == [((1, 0), tick)]
+
+        one_each = Queue(queue, concurrency=1, concurrency_per_key=1)
+        everything = ClaimLimits.all(9)
+        others = await store.claim_due([text], LEASE, limits=everything, now=NOW, without=[queue])
+        assert text not in [one.run.run_id for one in others]
+        (claimed,) = await store.claim_queue(one_each, [text], LEASE, limits=everything, now=NOW)
+        assert (claimed.run.run_id, claimed.run.key, claimed.run.schedule_id) == (text,) * 3
+        assert (claimed.log, claimed.run.state) == ((LogRecord(0, text, text),), text)
+
+        move = ScheduleCommit(key, 1, NOW, NOW, False, text, (), (text,), mail, (text,), text)
+        assert await store.commit_schedule(move)
+        run = await store.get_run(text)
+        assert run is not None
+        assert (run.status, run.mail_count) == ("cancelled", 1)
+        assert (await store.read_log(text))[-1] == LogRecord(1, text)
+        again = await store.reopen(
+            text, expected_index=2, record=LogRecord(2, text, text), mail=[mail], expires_at=NOW, now=NOW
+        )
+        assert again == await store.get_run(text)
         await store.close()
 
     asyncio.run(main())
