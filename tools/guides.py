@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from version import PREFIX, current_version, read_projects
+from version import PREFIX, read_projects
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "guides"
@@ -32,9 +32,19 @@ _KEPT = 24 * 3600  # another test run may still use it
 PLATFORMS = ("aws", "docker", "gcloud", "netlify", "railway", "sam", "terraform", "vercel")
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_STEP = re.compile(r"^\d+\. ")
 _EXPORT = re.compile(r"export (.*)")
 _ASSIGNED = re.compile(r"(\w+)=")
+
+
+# No index, where strangers have our names; and nothing that only takes time.
+_PIP = {
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_NO_INDEX": "1",
+    "PIP_NO_COMPILE": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_QUIET": "1",
+    "PIP_ROOT_USER_ACTION": "ignore",
+}
 
 
 # -- A guide
@@ -47,22 +57,16 @@ class Guide:
         self.path = ROOT / "docs" / "deploy" / f"{name}.md"
         self.text = self.path.read_text(encoding="utf-8")
 
-    def commands(self) -> list[str]:
-        """The commands of the numbered steps, in order; lines that go on with a backslash are one."""
+    def commands(self, section: str = "From nothing", indent: int = 7) -> list[str]:
+        """The commands of the numbered steps, or of another section; lines that go on with a backslash are one."""
         lines: list[str] = []
-        in_steps = False
-        for line in self.text.splitlines():
+        inside = False
+        for line in _FENCE.sub("", self.text).splitlines():
             if line.startswith("## "):
-                in_steps = line.startswith("## From nothing")
-            elif in_steps and line.startswith("       "):
+                inside = line.startswith(f"## {section}")
+            elif inside and line.startswith(" " * indent):
                 lines.append(line.strip())
         return _joined(lines)
-
-    def indented(self, word: str) -> list[str]:
-        """All commands of the page that begin with this word, wherever they stand."""
-        lines = [line.strip() for line in self.text.splitlines() if line.startswith("    ")]
-        places = (re.search(rf"(?:^|\$\(|\| ){word} ([^)]*)", line) for line in _joined(lines))
-        return [f"{word} {found[1]}".rstrip('"') if found[0].startswith("$") else found[0] for found in places if found]
 
     def blocks(self, language: str) -> list[str]:
         """The fenced blocks of a language."""
@@ -203,14 +207,15 @@ class Reader:
             stop = next(index for index, line in enumerate(commands) if line.startswith(until))
             commands = commands[:stop]
         self._done += len(commands)
-        return self._run(commands)
+        return self.run(commands)
 
     def step(self) -> str:
         """Run one more command; what it has written."""
         self._done += 1
-        return self._run(self.guide.commands()[self._done - 1 : self._done])
+        return self.run(self.guide.commands()[self._done - 1 : self._done])
 
-    def _run(self, commands: Sequence[str]) -> str:
+    def run(self, commands: Sequence[str]) -> str:
+        """Run some commands where the reader is; what they have written."""
         kept = self.folder / "environment"
         script = ["set -euo pipefail", f"cd {shlex.quote(self._place)}"]
         script += [adapted for line in commands if (adapted := self._adapted(line))]
@@ -249,41 +254,75 @@ class Reader:
             **self.env,
             "HOME": str(self.home),
             "PATH": f"{self._bin}{os.pathsep}{os.environ['PATH']}",
-            "PIP_CONFIG_FILE": os.devnull,
-            "PIP_NO_INDEX": "1",
+            **_PIP,
             "PIP_FIND_LINKS": " ".join(map(str, self.links)),
-            "PIP_NO_COMPILE": "1",
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PIP_QUIET": "1",
-            "PIP_ROOT_USER_ACTION": "ignore",
         }
 
 
-def build_image(dockerfile: Path, packages: Path, env: dict[str, str]) -> list[str]:
-    """Do what a Dockerfile says as far as it concerns Python, without Docker; the command that it ends with.
+class Image:
+    """What a Dockerfile makes, as far as it concerns Python: packages, and commands that find these and no others."""
 
-    `pip install` puts what it installs into `packages`; files are left where they are.
-    """
-    command: list[str] = []
-    for line in dockerfile.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+    def __init__(self, dockerfile: Path, folder: Path, links: Sequence[Path]) -> None:
+        self.place = dockerfile.parent
+        self.command: list[str] = []
+        self._packages = folder / "packages"
+        self._bin = folder / "bin"
+        self._bin.mkdir(parents=True)
+        for name, module in (("python", ""), ("uvicorn", "-m uvicorn "), ("pip", "")):
+            python = f"{shlex.quote(base_python())} -S {module}"
+            # pip itself is no part of the image that is made: this environment's installs into it.
+            script = f'{python}"$@"' if name != "pip" else f'{shlex.quote(sys.executable)} -m pip "$@"'
+            (self._bin / name).write_text(f"#!/bin/sh\nexec {script}\n")
+            (self._bin / name).chmod(0o755)
+        pip = {"PIP_TARGET": str(self._packages), "PIP_FIND_LINKS": " ".join(map(str, links))}
+        for line in dockerfile.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+            self._do(line, {**_PIP, **pip})
+
+    def _do(self, line: str, pip: dict[str, str]) -> None:
         word, _, rest = line.partition(" ")
         if word == "COPY":
             *sources, _ = rest.split()
-            assert all(list(dockerfile.parent.glob(source)) for source in sources), line
+            assert all(list(self.place.glob(source)) for source in sources), f"{line}: nothing to copy"
         elif word == "RUN":
-            done = subprocess.run(
-                ["bash", "-euc", rest.replace("pip ", f"{shlex.quote(sys.executable)} -m pip ", 1)],
-                cwd=dockerfile.parent,
-                env={**env, "PIP_TARGET": str(packages)},
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
+            self.run(rest, **pip)
         elif word == "CMD":
-            command = [str(part) for part in json.loads(rest)]
+            self.command = json.loads(rest)
         else:
-            assert word in ("FROM", "WORKDIR", "#", ""), line
-    return command
+            assert word in ("FROM", "WORKDIR", "#", ""), f"{line}: what does it do?"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The variables of a process in it."""
+        not_ours = ("PIP_", "PYTHON", "COV", "VIRTUAL")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(not_ours)}
+        path = f"{self._bin}{os.pathsep}{os.environ['PATH']}"
+        return {**inherited, "PATH": path, "PYTHONPATH": str(self._packages), **more}
+
+    def run(self, command: str, **env: str) -> str:
+        """Run a command as the platform does; what it has written. One that fails is an `AssertionError`."""
+        done = subprocess.run(
+            ["bash", "-euc", command], cwd=self.place, env=self.environment(**env), capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def as_docker(self) -> str:
+        """A stand-in for `docker`, which runs `docker run --rm [-e NAME] [-v FROM:TO] IMAGE COMMAND` here."""
+        return f"""
+[ "$1 $2" = "run --rm" ] || exit 0
+shift 2; from=; to=
+while [ "${{1#-}}" != "$1" ]; do
+  if [ "$1" = -v ]; then from="${{2%%:*}}"; to="${{2##*:}}"; fi
+  shift 2
+done
+shift
+command=(); for word in "$@"; do [ -n "$to" ] && [ "$word" = "$to" ] && word="$from"; command+=("$word"); done
+PATH={shlex.quote(str(self._bin))}:"$PATH" PYTHONPATH={shlex.quote(str(self._packages))} exec "${{command[@]}}"
+"""
 
 
-__all__ = ["ROOT", "Guide", "Reader", "build_image", "current_version", "needs_of", "quotes", "third_party", "wheels"]
+def base_python() -> str:
+    """The interpreter behind the one that runs this: `-S` keeps it from seeing what is installed."""
+    return str(getattr(sys, "_base_executable", sys.executable))
+
+
+__all__ = ["ROOT", "Guide", "Image", "Reader", "base_python", "needs_of", "quotes", "third_party", "wheels"]

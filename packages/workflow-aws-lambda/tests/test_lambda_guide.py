@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guides import Guide, Reader, needs_of, quotes, third_party
+from guides import Guide, Reader, base_python, needs_of, quotes, third_party
 
 GUIDE = Guide("aws-lambda")
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -53,6 +53,7 @@ def test_the_snippet_of_the_dispatcher_runs():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_guide_leads_to_a_function_that_works(
     tmp_path: Path, postgres_url: str, start_function: Callable[..., Any]
 ):
@@ -68,7 +69,7 @@ def test_the_guide_leads_to_a_function_that_works(
     assert token in secret and "sam deploy --stack-name shop" in reader.calls.read_text()
     function = start_function(
         folder=reader.place / "build",
-        python=(sys._base_executable, "-S"),  # without the packages of this environment
+        python=(base_python(), "-S"),  # without the packages of this environment
         DATABASE_URL=postgres_url,
         WORKFLOW_TOKEN=token,
         PYTHONPATH=f"{reader.place / 'build'}:{runtime_client(tmp_path)}",

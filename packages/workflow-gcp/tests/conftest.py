@@ -24,17 +24,19 @@ TOKEN, SECRET = "a-token-for-tests", "a-secret-for-sweeps"
 class Function:
     """A function's process: started, called, stopped."""
 
-    def __init__(self, target: str, log: Path, env: dict[str, str]) -> None:
+    def __init__(
+        self, target: str, log: Path, env: dict[str, str], folder: Path = EXAMPLES, python: str = sys.executable
+    ) -> None:
         self._log = log
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
-        framework = Path(sys.executable).parent / "functions-framework"
+        framework = Path(python).parent / "functions-framework"
         command = [framework, "--source", "main.py", "--target", target, "--port", self._port, "--host", "127.0.0.1"]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, *map(str, command)],
-                cwd=EXAMPLES,
+                [python, *map(str, command)],
+                cwd=folder,
                 env={**os.environ, **env},
                 stdout=output,
                 stderr=output,
@@ -67,6 +69,10 @@ class Function:
             connection.close()
         return answer.status, json.loads(text) if text else None
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
     def sweep(self, *, token: str | None = SECRET, **headers: str) -> tuple[int, Any]:
         """What Cloud Scheduler sends."""
         return self.call("POST", "/", token=token, **{"user-agent": "Google-Cloud-Scheduler", **headers})
@@ -83,10 +89,11 @@ def start_function(tmp_path: Path) -> Iterator[Callable[..., Function]]:
     pytest.importorskip("functions_framework")
     functions: list[Function] = []
 
-    def start(target: str, **env: str) -> Function:
+    def start(target: str, *, folder: Path = EXAMPLES, python: str = sys.executable, **env: str) -> Function:
         settings = {"DATABASE_URL": f"sqlite:{tmp_path / 'runs.db'}", "DATABASE_RETRY_SECONDS": "0.2"}
         settings |= {"WORKFLOW_TOKEN": TOKEN} if target == "api" else {"SWEEP_SECRET": SECRET}
-        functions.append(Function(target, tmp_path / f"log-{len(functions)}.txt", {**settings, **env}))
+        log = tmp_path / f"log-{len(functions)}.txt"
+        functions.append(Function(target, log, {**settings, **env}, folder, python))
         return functions[-1]
 
     yield start

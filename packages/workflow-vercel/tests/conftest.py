@@ -78,7 +78,7 @@ def lock(path: Path) -> Iterator[None]:
 class Function:
     """A function's process: started, called, stopped."""
 
-    def __init__(self, python: str, log: Path, env: dict[str, str]) -> None:
+    def __init__(self, python: str, log: Path, env: dict[str, str], folder: Path = EXAMPLES) -> None:
         self._log = log
         self._folder = tempfile.mkdtemp(prefix="vc-")  # a short path, as sockets need it
         address = f"{self._folder}/ipc.sock"
@@ -89,7 +89,7 @@ class Function:
         settings = {
             "VERCEL_IPC_PATH": address,
             "__VC_HANDLER_ENTRYPOINT": "api/index.py",
-            "__VC_HANDLER_ENTRYPOINT_ABS": str(EXAMPLES / "api" / "index.py"),
+            "__VC_HANDLER_ENTRYPOINT_ABS": str(folder / "api" / "index.py"),
             "__VC_HANDLER_MODULE_NAME": "api.index",
             "__VC_HANDLER_VARIABLE_NAME": "app",
             "PYTHONPATH": os.pathsep.join(sources),
@@ -100,7 +100,7 @@ class Function:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [python, "-m", "vercel_runtime.vc_init"],
-                cwd=EXAMPLES,
+                cwd=folder,
                 env={**inherited, **settings, **env},
                 stdout=output,
                 stderr=output,
@@ -151,6 +151,10 @@ class Function:
             connection.close()
         return answer.status, json.loads(text) if text else None, time.monotonic() - started
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
     def cron(self, **options: Any) -> tuple[int, Any, float]:
         return self.call(options.pop("method", "GET"), "/api/cron", **{"token": CRON_SECRET, **options})
 
@@ -167,13 +171,19 @@ class Function:
 
 
 @pytest.fixture
+def vercel_python() -> str:
+    """A Python that has Vercel's runtime."""
+    return find_python()
+
+
+@pytest.fixture
 def start_function(tmp_path: Path) -> Iterator[Callable[..., Function]]:
     """Starts functions on a database of the test's own, and stops them after it."""
     python = find_python()
     functions: list[Function] = []
     with contextlib.ExitStack() as stack:
 
-        def start(**env: str) -> Function:
+        def start(*, python: str = python, folder: Path = EXAMPLES, **env: str) -> Function:
             settings = {
                 "DATABASE_URL": f"sqlite:{tmp_path / 'runs.db'}",
                 "DATABASE_RETRY_SECONDS": "0.2",
@@ -182,7 +192,7 @@ def start_function(tmp_path: Path) -> Iterator[Callable[..., Function]]:
             }
             function = Function.__new__(Function)
             stack.callback(lambda: function.stop() if hasattr(function, "_process") else None)
-            function.__init__(python, tmp_path / f"log-{len(functions)}.txt", {**settings, **env})
+            function.__init__(python, tmp_path / f"log-{len(functions)}.txt", {**settings, **env}, folder)
             functions.append(function)
             return function
 
