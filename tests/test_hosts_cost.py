@@ -12,9 +12,9 @@ import sizes
 ROOT = Path(__file__).resolve().parent.parent
 # What takes long to import, and what no adapter has a use for before something asks for it.
 HEAVY = {
-    "asyncpg", "boto3", "botocore", "click", "functions_framework", "google.auth", "httpx", "jsonpatch",
-    "opentelemetry", "requests", "rich", "sqlalchemy", "sqlite3", "starlette", "uvicorn", "vercel_runtime", "workflow.store",
-}  # fmt: skip
+    *("asyncpg", "boto3", "botocore", "click", "functions_framework", "google.auth", "httpx", "jsonpatch", "requests"),
+    *("opentelemetry", "rich", "sqlalchemy", "sqlite3", "starlette", "uvicorn", "vercel_runtime", "workflow.store"),
+}
 HTTP = "workflow.runtime.http"
 ADAPTERS = {
     "import workflow.aws_lambda": {HTTP},
