@@ -55,7 +55,7 @@ async def join(connection: Any) -> Joined:
     if module == "asyncpg" and hasattr(connection, "is_in_transaction"):
         _check_open(connection.is_in_transaction(), "async with connection.transaction(): ...")
         return Joined(lambda sql, args: connection.fetch(sql, *args), _unwrapped(connection))
-    if module == "psycopg" and hasattr(connection, "set_autocommit"):
+    if module == "psycopg" and _is_async_psycopg(connection):
         return _join_psycopg(connection)
     raise InvalidArgumentError(f"connection= takes {_KINDS}, not {type(connection).__qualname__}.")
 
@@ -72,6 +72,12 @@ async def _join_sqlalchemy(connection: AsyncConnection) -> Joined:
             "the store's together. Use a connection with another isolation level."
         )
     return Joined(lambda sql, args: fetch_with(connection, sql, args), raw.driver_connection, connection.engine)
+
+
+def _is_async_psycopg(connection: Any) -> bool:
+    from psycopg import AsyncConnection as Psycopg
+
+    return isinstance(connection, Psycopg)
 
 
 def _join_psycopg(connection: Any) -> Joined:
