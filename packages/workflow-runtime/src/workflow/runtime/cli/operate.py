@@ -55,6 +55,7 @@ async def schema_problem(runtime: WorkflowRuntime) -> str | None:
 @click.command()
 @command_options
 @click.option("--max-duration", type=click.FloatRange(0), help="Stop after so many seconds.")
+@click.option("--max-scheduled", type=click.IntRange(0), default=25, show_default=True, help="Runs of schedules.")
 @click.option("--max-ready", type=click.IntRange(0), default=100, show_default=True, help="Queued runs, at most.")
 @click.option("--max-timers", type=click.IntRange(0), default=25, show_default=True, help="Runs whose time has come.")
 @click.option("--max-recovered", type=click.IntRange(0), default=100, show_default=True, help="Runs of dead owners.")
@@ -65,6 +66,7 @@ def sweep(
     app: str | None,
     as_json: bool,
     max_duration: float | None,
+    max_scheduled: int,
     max_ready: int,
     max_timers: int,
     max_recovered: int,
@@ -72,7 +74,12 @@ def sweep(
 ) -> None:
     """Drive what is due, once, within bounds."""
     session = wants(app, as_json)
-    bounds = {"max_ready": max_ready, "max_timers": max_timers, "max_recovered": max_recovered}
+    bounds = {
+        "max_scheduled_runs": max_scheduled,
+        "max_ready": max_ready,
+        "max_timers": max_timers,
+        "max_recovered": max_recovered,
+    }
 
     async def work(runtime: WorkflowRuntime) -> int:
         with _progress(session, "Sweeping") as progress:

@@ -68,7 +68,7 @@ class Materializer:
             records = {record.key: record for record in await self._store.read_schedules(list(self._schedules))}
             await _Round(self._store, self._schedules, records, self._complaints, done, now, max_runs).run(stop)
         except Exception as error:
-            done.error, done.remaining = error, True
+            done.error = error  # to call again at once would not help
         return done
 
 
