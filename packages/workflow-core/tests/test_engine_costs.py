@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 from datetime import timedelta
@@ -42,11 +43,13 @@ class Entered:
 
     def __enter__(self) -> Entered:
         self.count = 0
+        gc.disable()  # others may have callbacks there
         sys.setprofile(self._note)
         return self
 
     def __exit__(self, *exc: object) -> None:
         sys.setprofile(None)
+        gc.enable()
 
     def _note(self, frame: Any, event: str, arg: Any) -> None:
         self.count += event == "call"
@@ -92,8 +95,8 @@ def test_calls_per_step_in_a_row() -> None:
 def test_calls_per_step_side_by_side() -> None:
     """Steps of branches share commits; their results are given back through the loop, one by one."""
     fresh, replayed = calls_per_step(branches)
-    assert fresh <= 140
-    assert replayed <= 50
+    assert fresh <= 90
+    assert replayed <= 55
 
 
 def test_nobody_pays_for_events_that_nobody_looks_at() -> None:
