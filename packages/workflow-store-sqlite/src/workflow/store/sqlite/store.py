@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import weakref
 from dataclasses import replace
-from typing import get_args
+from datetime import datetime
+from typing import Any, get_args
 
 from workflow.core.errors import InvalidArgumentError
+from workflow.core.records import Committed, CreatedRun, Delivered, NewMail, NewRun
+from workflow.core.transactions import Transaction
 from workflow.runtime.contract import Capabilities
 
 from .connection import Database, Synchronous
+from .creation import create_result, create_statements
 from .executor import Batch, Row
+from .inbox import deliver_result, deliver_statements
+from .joining import check_connection, run_batch, schema_version
 from .lanes import Lane, ReadingLane, WritingLane
 from .logic import SqlExecutionStore
+from .schema import require_version
+from .transacting import StepJob, check_step
 
 __all__ = ["SQLiteExecutor", "SQLiteStore"]
 
 
 class SQLiteExecutor:
-    """Runs batches on a file: writing ones in groups on one thread, reading ones on another.
+    """Runs batches on a file: writing ones in groups on one thread, reading ones on another. Steps run on the first.
 
     A database in memory has one connection, so there all batches go to the writing lane.
     """
@@ -36,6 +45,13 @@ class SQLiteExecutor:
     async def batch(self, statements: Batch, *, readonly: bool = False) -> list[list[Row]]:
         lane = self._reader if readonly else self._writer
         return await lane.submit(statements)
+
+    async def transact(self, step: Transaction) -> Committed:
+        """Run a database step."""
+        job = StepJob(step, asyncio.get_running_loop())
+        await self._writer.put(job)
+        assert job.committed is not None
+        return job.committed
 
     async def close(self) -> None:
         """Run what has been submitted, then end the threads and close the file. Safe to repeat."""
@@ -65,7 +81,15 @@ class SQLiteStore(SqlExecutionStore):
     The store may be used from any event loop and any thread. Across a fork it opens the file anew.
     """
 
-    capabilities = Capabilities(durable=True, shared=True, renews_from_any_loop=True, queues=True, schedules=True)
+    capabilities = Capabilities(
+        durable=True,
+        shared=True,
+        renews_from_any_loop=True,
+        queues=True,
+        schedules=True,
+        transactions=True,
+        joins_transactions=True,
+    )
 
     def __init__(
         self,
@@ -84,7 +108,39 @@ class SQLiteStore(SqlExecutionStore):
         self._file = executor
         if database.in_memory:
             # The contract declares capabilities on the class; this instance has less.
-            vars(self)["capabilities"] = replace(self.capabilities, durable=False, shared=False)
+            vars(self)["capabilities"] = replace(
+                self.capabilities, durable=False, shared=False, joins_transactions=False
+            )
+
+    async def transact(self, transaction: Transaction) -> Committed:
+        """See `Transactor.transact`. The function is a `def`, and gets the store's own `sqlite3.Connection`.
+
+        It runs on the writing thread, with the context variables of the step. Every transaction of SQLite's is
+        serializable, so `isolation` is of no account, and nothing is ever undone because of others. While it runs,
+        nobody else writes this file.
+        """
+        check_step(transaction)
+        if not self._ready:
+            await self._prepare()
+        transaction.begin()
+        await transaction.turn()
+        return await self._file.transact(transaction)
+
+    async def create_run_within(self, connection: Any, new: NewRun, *, now: datetime) -> CreatedRun:
+        """See `ExecutionStore`. `connection` is an `sqlite3.Connection` to this file, and used in this thread."""
+        return create_result(self._within(connection, create_statements(new, None, now)), new, None)
+
+    async def deliver_within(self, connection: Any, run_id: str, mail: NewMail, *, now: datetime) -> Delivered:
+        """See `ExecutionStore` and `create_run_within`."""
+        results = self._within(connection, deliver_statements(run_id, mail, None, now))
+        return deliver_result(results, mail, None, now)
+
+    def _within(self, connection: Any, statements: Batch) -> list[list[Row]]:
+        checked = check_connection(connection, self._file.database)
+        if not self._ready:
+            # On the app's connection, whose transaction would be in the way of a migration.
+            require_version(schema_version(checked), self._file.database.where)
+        return run_batch(checked, statements)
 
     async def migrate(self) -> None:
         """Create the file and the schema, or upgrade the schema to this package's version.
