@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from workflow.core.records import Commit, LogRecord, NewMail, NewRun, RunRecord, RunStatus, Transition
 from workflow.runtime.contract import ClaimLimits, ExecutionStore, HeldLease, RunFilter
+from workflow.runtime.queues import Queue
+from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey, TickRecord
 
-from .samples import approval_wait, at, lease, signal_wait, timer_wait
+from .samples import approval_wait, at, cancel, lease, record, records, signal_wait, timer_wait
 
 __all__ = [
     "Call",
     "Claim",
     "ClaimDue",
+    "ClaimQueue",
     "Create",
     "Deliver",
     "List",
@@ -28,7 +31,9 @@ __all__ = [
     "Purge",
     "Release",
     "Renew",
+    "Reopen",
     "Rows",
+    "Schedule",
     "Script",
 ]
 
@@ -42,6 +47,9 @@ Call: TypeAlias = Callable[[ExecutionStore], Awaitable[Any]]
 class Operation:
     """Something that can be asked at time `now`; made a call when it is known what the rows are."""
 
+    needs: ClassVar[str | None] = None
+    """The capability without which a store is not asked for it."""
+
     def call(self, rows: Rows, now: float) -> Call:
         raise NotImplementedError
 
@@ -52,9 +60,28 @@ class Create(Operation):
     workflow_id: str
     leased: bool
     delay: int
+    queue: str | None = None
+    key: str | None = None
+    priority: int = 0
+    schedule_id: str | None = None
+    records: int = 0
+    replaces: bool = False
 
     def call(self, rows: Rows, now: float) -> Call:
-        new = NewRun(self.run_id, self.workflow_id, None, f"[{now}]", at(now + self.delay))
+        new = NewRun(
+            self.run_id,
+            self.workflow_id,
+            None,
+            f"[{now}]",
+            at(now + self.delay),
+            queue=self.queue,
+            key=self.key,
+            priority=self.priority,
+            expires_at=at(now + 30),
+            schedule_id=self.schedule_id,
+            log=records(0, self.records),
+            replace_unstarted=self.replaces,
+        )
         held = lease("creator", now + 3) if self.leased else None
         return lambda store: store.create_run(new, lease=held, now=at(now))
 
@@ -146,11 +173,86 @@ class ClaimDue(Operation):
     recovered: bool
     ready: bool
     timers: bool
+    without: frozenset[str] = frozenset()
 
     def call(self, rows: Rows, now: float) -> Call:
         limits = ClaimLimits(99 * self.recovered, 99 * self.ready, 99 * self.timers)
         held = lease("sweeper", now + 3)
-        return lambda store: store.claim_due(self.workflow_ids, held, limits=limits, now=at(now))
+        return lambda store: store.claim_due(self.workflow_ids, held, limits=limits, now=at(now), without=self.without)
+
+
+@dataclass(frozen=True)
+class ClaimQueue(Operation):
+    needs: ClassVar[str | None] = "queues"
+    queue: Queue
+    workflow_ids: frozenset[str]
+    ready: bool
+    timers: bool
+    by_age: bool
+    run_id: str | None
+
+    def call(self, rows: Rows, now: float) -> Call:
+        limits = ClaimLimits(99, 99 * self.ready, 99 * self.timers)
+        held = lease("sweeper", now + 3)
+        return lambda store: store.claim_queue(
+            self.queue, self.workflow_ids, held, limits=limits, now=at(now), by_age=self.by_age, run_id=self.run_id
+        )
+
+
+@dataclass(frozen=True)
+class Schedule(Operation):
+    """A commit on a schedule, mostly of its revision, and a look at all schedules and at its history."""
+
+    needs: ClassVar[str | None] = "schedules"
+    workflow_id: str
+    shift: int
+    starts: frozenset[str]
+    cancel: frozenset[str]
+    terminate: frozenset[str]
+
+    def call(self, rows: Rows, now: float) -> Call:
+        key = ScheduleKey(self.workflow_id, "s")
+
+        async def ask(store: ExecutionStore) -> Any:
+            revision = sum(found.revision for found in await store.read_schedules([key]))
+            applied = await store.commit_schedule(self._commit(key, revision + self.shift, now))
+            return applied, list(await store.read_schedules()), list(await store.list_ticks(key))
+
+        return ask
+
+    def _commit(self, key: ScheduleKey, expected: int, now: float) -> ScheduleCommit:
+        return ScheduleCommit(
+            key,
+            max(0, expected),
+            at(now),
+            at(now + 1),
+            False,
+            f"[{now}]",
+            starts=tuple(
+                NewRun(run_id, self.workflow_id, None, "[0]", at(now), schedule_id="s")
+                for run_id in sorted(self.starts)
+            ),
+            cancel=tuple(sorted(self.cancel)),
+            cancel_mail=cancel("x"),
+            terminate=tuple(sorted(self.terminate - self.cancel)),
+            termination='{"type":"RUN_CANCELLED"}',
+            ticks=(TickRecord(at(now), "started", at(now)),),
+        )
+
+
+@dataclass(frozen=True)
+class Reopen(Operation):
+    run_id: str
+    index_shift: int
+    mail: NewMail | None
+
+    def call(self, rows: Rows, now: float) -> Call:
+        row = rows.get(self.run_id)
+        index = max(0, (row.log_length if row else 0) + self.index_shift)
+        mail = () if self.mail is None else (self.mail,)
+        return lambda store: store.reopen(
+            self.run_id, expected_index=index, record=record(index), mail=mail, expires_at=at(now + 9), now=at(now)
+        )
 
 
 @dataclass(frozen=True)
@@ -167,9 +269,10 @@ class Renew(Operation):
 @dataclass(frozen=True)
 class NextDue(Operation):
     workflow_ids: frozenset[str]
+    without: frozenset[str] = frozenset()
 
     def call(self, rows: Rows, now: float) -> Call:
-        return lambda store: store.next_due(self.workflow_ids)
+        return lambda store: store.next_due(self.workflow_ids, without=self.without)
 
 
 @dataclass(frozen=True)
