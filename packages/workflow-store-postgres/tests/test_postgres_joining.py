@@ -177,13 +177,15 @@ def test_connections_of_other_kinds(postgres_url: str, schema: str) -> None:
                 await shop.order(connection)
         async with engine.connect() as connection:
             await connection.execute(text(f'CREATE DATABASE "{schema}"'))
-        await engine.dispose()
         elsewhere = create_async_engine(make_url(shop.url).set(database=schema))
         async with elsewhere.begin() as connection:
             with pytest.raises(InvalidArgumentError, match="no transaction can hold both"):
                 await shop.order(connection)
             assert (await connection.execute(text("SELECT 1"))).scalar() == 1
         await elsewhere.dispose()
+        async with engine.connect() as connection:
+            await connection.execute(text(f'DROP DATABASE "{schema}"'))
+        await engine.dispose()
         async with await psycopg.AsyncConnection.connect(plain(shop.url)) as failed:
             with pytest.raises(psycopg.errors.DivisionByZero):
                 await failed.execute("SELECT 1 / 0")
