@@ -94,7 +94,7 @@ async def _claim(driver: Driver, sql: Statements, claim: QueueClaim) -> list[Row
 
 
 async def _choose(driver: Driver, sql: Statements, claim: QueueClaim, passed: list[str]) -> list[str]:
-    page = 4 * max(*claim.left.values(), 1) + 64
+    page = _page(claim)
     args = (*_args(claim, page), passed, *_limits(claim))
     if claim.run_id is not None:
         return _Choice(claim).of(await driver.fetch(sql.queue_by_run, (*args, claim.run_id)))
@@ -105,6 +105,11 @@ async def _choose(driver: Driver, sql: Statements, claim: QueueClaim, passed: li
         return chosen
     again = sql.queue_by_keys_and_age if claim.by_age else sql.queue_by_keys
     return _Choice(claim).of(await driver.fetch(again, args))
+
+
+def _page(claim: QueueClaim) -> int:
+    """How many runs of a stage to look at: more than wanted, for others may hold some, and keys may have no room."""
+    return 4 * max(*claim.left.values(), 1) + 64
 
 
 def _args(claim: QueueClaim, page: int) -> tuple[Any, ...]:

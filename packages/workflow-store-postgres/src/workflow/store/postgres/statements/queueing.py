@@ -42,8 +42,11 @@ def _taken(limit: str, key: str = "") -> str:
     return f"""(SELECT count(*) FROM (
         SELECT FROM :"schema".workflow_runs r WHERE {_NAMED} AND {STAGE} = ANY {_HOLDING}{key}
         UNION ALL
-        SELECT FROM :"schema".workflow_runs r
-        WHERE {_UNNAMED} AND r.status = ANY {_HOLDING} AND r.started_at IS NOT NULL{key}
+        SELECT FROM unnest({_HOLDING}) AS s(status) CROSS JOIN LATERAL (
+            SELECT FROM :"schema".workflow_runs r
+            WHERE {_UNNAMED} AND r.status = s.status AND r.started_at IS NOT NULL{key}
+            ORDER BY r.queue, r.wake_at LIMIT {limit}
+        ) unnamed
         LIMIT coalesce({limit}::integer, 0)
     ) taken)"""
 
@@ -56,10 +59,11 @@ def _started(limit: str, since: str, key: str = "") -> str:
 
 
 _ROOM = f"""
+used AS MATERIALIZED (SELECT {_taken("$8")} AS taken, {_started("$10", "$11")} AS started),
 room AS MATERIALIZED (
-    SELECT $8 - taken.n AS slots, $10 - started.n AS starts,
-        taken.n < coalesce($8, 1) OR $7 AS goes_on, taken.n < coalesce($8, 1) AND started.n < coalesce($10, 1) AS begins
-    FROM (SELECT {_taken("$8")} AS n) taken, (SELECT {_started("$10", "$11")} AS n) started
+    SELECT $8 - u.taken AS slots, $10 - u.started AS starts,
+        u.taken < coalesce($8, 1) OR $7 AS goes_on, u.taken < coalesce($8, 1) AND u.started < coalesce($10, 1) AS begins
+    FROM used u
 )"""
 
 
