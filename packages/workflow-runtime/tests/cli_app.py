@@ -6,12 +6,14 @@ Copied next to the test's database and run from there, so it imports nothing of 
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
 
 from workflow.core import Context, create_workflow
-from workflow.runtime import Registration, WorkflowRuntime
+from workflow.core.clock import OffsetClock, SystemClock
+from workflow.runtime import Registration, Schedule, WorkflowRuntime, cron, every
 
 
 class Order(BaseModel):
@@ -61,6 +63,26 @@ def make_newer() -> WorkflowRuntime:
         return "newer"
 
     return WorkflowRuntime(make_store(), [order])
+
+
+def count(tick: datetime) -> dict[str, str]:
+    return {"order_id": f"{tick:%H%M}"}
+
+
+def make_scheduled() -> WorkflowRuntime:
+    """Orders that come by themselves: one every hour, and one on Monday morning."""
+    schedules = [
+        Schedule("hourly", every.hours(1), input=count, overlap="allow"),
+        Schedule("weekly", cron("0 9 * * mon", timezone="Europe/Berlin"), input={"order_id": "13"}),
+    ]
+    return WorkflowRuntime(make_store(), [Registration(order, schedules=schedules)])
+
+
+def make_late() -> WorkflowRuntime:
+    """The same a day later, as far as this process knows the time."""
+    runtime = make_scheduled()
+    runtime.clock = OffsetClock(SystemClock(), datetime.now(UTC) + timedelta(days=1))
+    return runtime
 
 
 def fail() -> WorkflowRuntime:
