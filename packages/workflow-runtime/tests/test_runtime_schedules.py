@@ -26,6 +26,7 @@ from workflow.runtime.testing import (
     TestClock,
     check_invariants,
     crash_points,
+    skip_time,
 )
 
 from .runtime_kit import asynchronous
@@ -151,6 +152,19 @@ async def test_schedules_that_fail_do_not_stop_a_sweep(caplog: pytest.LogCapture
         swept = await runtime.sweep()
     assert (swept.summary.ready, swept.remaining_may_exist) == ({"completed": 1}, False)
     assert "The sweep can't see to the schedules, and goes on: StoreError('no such table: schedules')" in caplog.text
+
+
+@asynchronous
+async def test_time_is_skipped_from_tick_to_tick() -> None:
+    """With an end, a test lets a day of ticks pass in a moment; without one, no tick is waited for."""
+    place = Place()
+    runtime = place.runtime()
+    assert await skip_time(runtime, place.clock) == START
+    end = START + timedelta(days=1)
+    assert await skip_time(runtime, place.clock, until=end) == end
+    assert await told(place.store, _key()) == [f"started 01-{hour:02}:00" for hour in range(1, 24)] + [
+        "started 02-00:00"
+    ]
 
 
 # Crashes

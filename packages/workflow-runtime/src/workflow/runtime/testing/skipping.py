@@ -36,13 +36,15 @@ async def skip_time(
     """Sweep, jump the clock to what is due next, and so on, until every run has ended or waits for mail only.
 
     With `until` (a time, or how long from now) the clock goes no further than that, with everything done that is due by
-    then: for a workflow that never ends. Gives up with an error after `max_sweeps`. Answers the time at which it
-    stopped. `clock` must be the runtime's own clock.
+    then, ticks of schedules included: for what never ends. Without it, no tick is waited for. Gives up with an error
+    after `max_sweeps`. Answers the time at which it stopped. `clock` must be the runtime's own clock.
     """
     end = clock.now() + until if isinstance(until, timedelta) else until
     for _ in range(max_sweeps):
         swept = await runtime.sweep()
         due = await runtime.store.next_due(runtime.workflow_ids)
+        if end is not None and (tick := await _next_tick(runtime, clock.now())) is not None:
+            due = tick if due is None else min(due, tick)
         if due is None or (end is not None and due > end):
             return clock.set(max(end, clock.now())) if due is not None and end is not None else clock.now()
         idle = due <= clock.now() and not swept.summary.total
@@ -51,3 +53,12 @@ async def skip_time(
         f"After {max_sweeps} sweeps there is still something due at {clock.now().isoformat()}. "
         "If a workflow is meant to go on forever, say with `until=` when to stop."
     )
+
+
+async def _next_tick(runtime: SweepingRuntime, now: datetime) -> datetime | None:
+    """When a schedule of these workflows fires next. What should have fired by now, nobody here has registered."""
+    if not runtime.store.capabilities.schedules:
+        return None
+    rows = await runtime.store.read_schedules()
+    mine = [row.due_at for row in rows if row.key.workflow_id in runtime.workflow_ids]
+    return min((due_at for due_at in mine if due_at is not None and due_at > now), default=None)
