@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -15,7 +15,9 @@ from rich.console import Console
 from workflow.core.events import (
     ErrorInfo,
     NowRecorded,
+    RunErrored,
     RunFinished,
+    RunRetried,
     SignalAwaited,
     SignalResolved,
     StepFailed,
@@ -23,6 +25,8 @@ from workflow.core.events import (
     StepRetrying,
     TimerFired,
     TimerStarted,
+    UuidRecorded,
+    WorkflowEvent,
 )
 from workflow.core.payload import Json
 from workflow.runtime.cli.timeline import draw_timeline, timeline_rows
@@ -107,3 +111,51 @@ def test_it_can_do_without_unicode() -> None:
     text = "\n".join(drawn(EVENTS[:4], 80, encoding="ascii", ended=False))
     assert "*" in text
     assert "==>" in text
+
+
+def test_a_retried_run_shows_both_tries() -> None:
+    """The failure stays to be seen, the retry has its reason, and what comes then has rows of its own."""
+    events: list[Any] = [
+        SignalAwaited(at=at(0), id="go", name="go"),
+        StepFailed(at=at(1), id="reserve", error=BROKEN),
+        RunErrored(at=at(1)),
+        RunRetried(at=at(5), voided=(1, 2), reason="stock has come"),
+        StepFinished(at=at(6), id="reserve", result=Json("1")),
+        RunFinished(at=at(6)),
+    ]
+    rows = timeline_rows(events)
+    assert [(row.title, row.status) for row in rows] == [
+        ("signal go", "void"),
+        ("step reserve", "failed"),
+        ("run", "errored"),
+        ("run", "retried"),
+        ("step reserve", "done"),
+        ("run", "completed"),
+    ]
+    assert rows[3].details == ["stock has come"]
+
+
+def test_every_event_of_a_log_can_be_drawn() -> None:
+    """No type of event breaks the timeline, so a new one can't be forgotten here."""
+    union = get_args(get_args(WorkflowEvent)[0])
+    fields: dict[str, Any] = {
+        "id": "i",
+        "name": "n",
+        "title": "t",
+        "value": at(1),
+        "workflow_id": "w",
+        "signal_id": "s",
+        "due_at": at(2),
+        "retry_at": at(2),
+        "error": BROKEN,
+        "result": Json("1"),
+        "patch": [],
+        "voided": (),
+    }
+    never_logged = {"RUN_STARTED", "STATE_DELTA", "CUSTOM"}
+    for event in union:
+        if event.model_fields["type"].default not in never_logged:
+            given = {name: value for name, value in fields.items() if name in event.model_fields}
+            if event is UuidRecorded:
+                given["value"] = "u"
+            assert timeline_rows([event(at=at(1), **given)])

@@ -71,12 +71,23 @@ class _Reader:
         elif kind in _ENDS:
             row = self._add("run", "", event.at, event.at, _ENDS[kind])
             row.details += _outcome(event)
+        elif kind == "RUN_RETRIED":
+            self._retried(event)
         elif kind == "CANCEL_REQUESTED":
             row = self._add("cancel", "requested", event.at, event.at)
             row.details += [str(event.reason)] if event.reason else []
         else:
             row = self._add(kind.partition("_")[0].lower(), event.id, event.at, event.at)
             row.details.append(str(event.value))
+
+    def _retried(self, event: Any) -> None:
+        """What was open before is void, and what comes under its id is something new."""
+        for row in self._open.values():
+            if row.end is None:
+                row.end, row.status = event.at, "void"
+        self._open.clear()
+        row = self._add("run", "", event.at, event.at, "retried")
+        row.details += [event.reason] if event.reason else []
 
     def _add(self, kind: str, name: str, begin: datetime, end: datetime | None, status: str = "") -> Row:
         row = Row(kind, name, begin, end, status)
