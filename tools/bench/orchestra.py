@@ -25,7 +25,7 @@ from rich.console import Console
 __all__ = ["perform"]
 
 TOOLS = Path(__file__).resolve().parent.parent
-LIMIT = 180.0
+LIMIT = 400.0
 """Seconds after which one measure is given up."""
 _ONCE = ("counts", "long_runs")
 """What is repeated within itself, or doesn't vary: once is enough."""

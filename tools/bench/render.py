@@ -28,7 +28,7 @@ def compared(report: Report) -> Cells:
 
 
 def wanted(report: Report) -> Cells:
-    found = goals(report.figures(), report.sizes)
+    found = goals(report)
     return [
         ["goal", "wanted", "measured", ""],
         *([goal.title, goal.want, number(goal.ratio), "met" if goal.met else "not met"] for goal in found),

@@ -49,6 +49,17 @@ class Report(_Strict):
             for system, measures in self.rounds.items()
         }
 
+    def round(self, number: int) -> dict[str, dict[str, Any]]:
+        """By system, the figures of one round. What was measured once only is in the first."""
+        return {
+            system: {name: value for rounds in measures.values() for name, value in _at(rounds, number).items()}
+            for system, measures in self.rounds.items()
+        }
+
+
+def _at(rounds: list[dict[str, Any]], number: int) -> dict[str, Any]:
+    return rounds[number] if number < len(rounds) else {}
+
 
 def medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """Number by number, whatever the depth. What only some rounds have is the median of those."""
