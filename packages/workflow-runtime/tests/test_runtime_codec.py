@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import sqlite3
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,39 @@ async def test_nothing_of_a_payload_is_in_the_file(tmp_path: Path) -> None:
     await runtime.close()
     held = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert b"secretive" in held
+    assert SECRET.encode() not in held
+
+
+@asynchronous
+async def test_transactions_go_through_a_codec(tmp_path: Path) -> None:
+    """Results of database steps, and inputs and payloads written within the app's transaction, are encoded as well."""
+    sqlite = pytest.importorskip("workflow.store.sqlite")
+    path = tmp_path / "w.db"
+
+    def tell(connection: Any, word: str) -> str:
+        connection.execute("CREATE TABLE IF NOT EXISTS told (n)")
+        return word
+
+    @create_workflow(id="tell")
+    async def telling(ctx: Context[str]) -> list[str]:
+        said = await ctx.transaction("tell", tell, ctx.input)
+        return [said, await ctx.wait_for_event("more", str), await ctx.transaction("again", tell, ctx.input)]
+
+    runtime = World(sqlite.SQLiteStore(path)).runtime(codec=Scrambler(), workflows=[telling])
+    await runtime.migrate()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        started = await runtime.start_run(telling, run_id="r", input=SECRET, connection=connection)
+        more: dict[str, Any] = {"run_id": "r", "signal_id": "s", "name": "more", "payload": SECRET}
+        assert (await runtime.deliver_signal(**more, connection=connection)).kind == "buffered"
+        connection.commit()
+    assert started.run is not None
+    assert started.run.input == SECRET
+    (done,) = (await runtime.sweep()).ready
+    assert done.output == [SECRET] * 3
+    await runtime.close()
+    held = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"telling" in held or b"tell" in held
     assert SECRET.encode() not in held
 
 

@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
+from workflow.core import Context, create_workflow
+from workflow.runtime import WorkflowRuntime
 from workflow.runtime.testing.suite.samples import commit, end, lease, pause, signal, signal_wait, start
 from workflow.store.postgres import PostgresStore, pooler_engine
+
+from .postgres_app_side import PostgresApp
 
 _PGBOUNCER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 
@@ -88,5 +92,34 @@ def test_many_runs_behind_a_pooler(pooled_url: str, schema: str, driver: str):
         for store, engine in zip(stores, engines, strict=True):
             await store.close()
             await engine.dispose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_transactions_behind_a_pooler(pooled_url: str, schema: str, driver: str) -> None:
+    """Database steps and runs within the app's own transaction work there too, many at once on two connections."""
+    url = make_url(pooled_url).set(drivername=f"postgresql+{driver}")
+
+    async def main() -> None:
+        app = PostgresApp(url, schema)
+        app.engine = pooler_engine(url)
+        store = PostgresStore(app.engine, schema=schema, transactions=8)
+
+        @create_workflow(id="w")
+        async def w(ctx: Context[str]) -> None:
+            await ctx.transaction("write", app.write, ctx.input)
+
+        async with WorkflowRuntime(store, [w]) as runtime:
+            await runtime.migrate()
+            await app.make()
+            names = [f"r{number}" for number in range(40)]
+            results = await asyncio.gather(*(runtime.start_run(w, run_id=name, input=name) for name in names))
+            assert {result.kind for result in results} == {"completed"}
+            assert sorted(await app.notes()) == sorted(names)
+            async with app.engine.begin() as connection:
+                await runtime.start_run(w, run_id="within", input="within", connection=connection)
+            assert [result.kind for result in (await runtime.sweep()).ready] == ["completed"]
+        await app.engine.dispose()
 
     asyncio.run(main())

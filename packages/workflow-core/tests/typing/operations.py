@@ -32,6 +32,12 @@ def later(name: str) -> Awaitable[bytes]: ...
 async def nothing() -> None: ...
 
 
+async def insert(connection: object, order_id: str, cents: int) -> Payment: ...
+
+
+def insert_plainly(connection: object, order_id: str) -> int: ...
+
+
 async def keywords(a: int, *, b: str) -> str: ...
 
 
@@ -61,6 +67,8 @@ async def steps(ctx: Context[dict[str, int]]) -> None:
     assert_type(
         await ctx.step("m", charge, "o-1", 5, retry=Retry.none(), timeout=timedelta(seconds=5), meta={"a": 1}), Payment
     )
+    assert_type(await ctx.transaction("t1", insert, "o-1", 5), Payment)
+    assert_type(await ctx.transaction("t2", insert_plainly, "o-1", isolation="SERIALIZABLE"), int)
     both = await asyncio.gather(ctx.step("n", charge, "o-1", 5), ctx.step("o", count, ["x"]))
     assert_type(both, tuple[Payment, int])
 
@@ -68,6 +76,8 @@ async def steps(ctx: Context[dict[str, int]]) -> None:
 @create_workflow(id="wrong-steps")
 async def wrong_steps(ctx: Context[dict[str, int]]) -> None:
     await ctx.step("a", charge, 5)  # pyright: ignore
+    await ctx.transaction("t1", insert, 5, 5)  # pyright: ignore
+    await ctx.transaction("t2", insert_plainly, "o-1", isolation="DIRTY")  # pyright: ignore
     await ctx.step("b", charge)  # pyright: ignore
     await ctx.step("c", charge, "o-1", 5, 6)  # pyright: ignore
     await ctx.step("d", count, "x", 1.0, 2)  # pyright: ignore

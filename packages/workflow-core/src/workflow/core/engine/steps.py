@@ -161,6 +161,7 @@ class StepRunner:
             raise
         finally:
             attempt.settle(None)
+            attempt.failure = None  # whose traceback leads back here: no cycle for the garbage collector
 
     def _announce(self, turn: Turn) -> None:
         self.turns.append(turn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -52,7 +53,12 @@ def pooler_engine(url: str | URL, **options: Any) -> AsyncEngine:
     parsed = engine_url(url)
     connect: dict[str, Any] = {"prepare_threshold": None}
     if parsed.drivername == "postgresql+asyncpg":
-        connect = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+        connect = {
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            # SQLAlchemy prepares under a name, and two clients of the pooler must not choose the same one.
+            "prepared_statement_name_func": lambda: f"__workflow_{uuid4().hex}__",
+        }
     connect.update(options.pop("connect_args", {}))
     execution = {POOLER_OPTION: True, **options.pop("execution_options", {})}
     options.setdefault("poolclass", NullPool)
