@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -63,24 +65,46 @@ def test_a_function_without_its_secret_does_not_start(start_function: Callable[.
         start_function("sweep", **env)
 
 
+def test_a_doubled_tick_is_harmless(start_function: Callable[..., Any]):
+    """Cloud Scheduler may call twice for one tick: no run is driven twice."""
+    api, sweep = start_function("api"), start_function("sweep")
+    for number in range(5):
+        api.call("POST", "/runs", token="a-token-for-tests", body=report(3, 0.1, f"r{number}"))
+    with ThreadPoolExecutor() as at_once:
+        swept = list(at_once.map(lambda _: sweep.sweep()[1]["summary"], range(2)))
+    assert sum((Counter(part["ready"]) for part in swept), Counter()) == {"completed": 5}
+    assert all(part["recovered"] == {} for part in swept)
+
+
 def test_the_pool_of_connections_outlives_a_request(start_function: Callable[..., Any], postgres_url: str):
-    """Warm requests use the connections of the cold start, on the one loop of the process."""
-    sweep = start_function("sweep", DATABASE_URL=postgres_url)
-    before = asyncio.run(backends(postgres_url))
-    assert sweep.sweep()[0] == 200
-    cold = asyncio.run(backends(postgres_url)) - before
-    for _ in range(3):
-        assert sweep.sweep()[0] == 200
-    assert cold and cold <= asyncio.run(backends(postgres_url))
+    """Three warm requests in a row go through the connections of the cold start, on the one loop of the process."""
+    api = start_function("api", DATABASE_URL=postgres_url)
+    assert api.call("GET", "/runs", token="a-token-for-tests")[0] == 200
+    seen = asyncio.run(backends(postgres_url))
+    for number in range(3):
+        body = {**ORDER, "run_id": f"o{number}"}
+        assert api.call("POST", "/runs", token="a-token-for-tests", body=body)[1]["kind"] == "paused"
+        now = asyncio.run(backends(postgres_url))
+        assert_still_used(seen, now)
+        seen = now
 
 
-async def backends(url: str) -> set[int]:
-    """The processes of the server that serve somebody else than this call."""
+async def backends(url: str) -> dict[int, Any]:
+    """The processes of the server that serve somebody else than this call, and when each was last asked something."""
     import asyncpg
 
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
-        query = "select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
-        return {row["pid"] for row in await connection.fetch(query)}
+        rows = await connection.fetch(
+            "select pid, query_start from pg_stat_activity where backend_type = 'client backend'"
+            " and datname = current_database() and pid <> pg_backend_pid()"
+        )
+        return {row["pid"]: row["query_start"] for row in rows}
     finally:
         await connection.close()
+
+
+def assert_still_used(before: dict[int, Any], now: dict[int, Any]) -> None:
+    """All connections of before are there, and what came since went through one of them."""
+    assert before and before.keys() <= now.keys(), (before, now)
+    assert any(now[pid] > asked for pid, asked in before.items()), (before, now)

@@ -17,7 +17,7 @@ from workflow.gcp import CloudTasksWaker
 from workflow.runtime import MemoryStore, WorkflowRuntime
 
 QUEUE = "projects/p/locations/europe-west3/queues/shop-wake"
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "queue": QUEUE,
     "url": "https://sweep.run.app",
     "service_account": "scheduler@p.iam.gserviceaccount.com",

@@ -142,6 +142,26 @@ def test_a_signal_ends_it_in_good_order(service: Service):
     assert service.steps() > done
 
 
+def test_a_firing_leaves_no_connection(service: Service, postgres_url: str):
+    """On PostgreSQL, too, a firing ends, and its connections with it: Railway's database has few."""
+    import asyncpg
+
+    async def others() -> int:
+        connection = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
+        query = "select count(*) from pg_stat_activity where backend_type = 'client backend'"
+        count = await connection.fetchval(query)
+        await connection.close()
+        return count - 1
+
+    migrate = [sys.executable, "-m", "workflow.store.postgres", "migrate", "--url", postgres_url]
+    subprocess.run(migrate, check=True, capture_output=True)
+    service.env["DATABASE_URL"] = postgres_url
+    for _ in range(2):
+        code, line = service.fire()
+        assert (code, line["remaining_may_exist"]) == (0, False)
+        assert asyncio.run(others()) == 0
+
+
 @pytest.mark.parametrize(
     ("app", "database", "code", "text"),
     [
