@@ -7,6 +7,7 @@ import signal as signals
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from threading import Thread
 from typing import Any
 
@@ -17,12 +18,15 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from workflow.core.errors import StoreError
-from workflow.core.records import Committed, RunRecord
+from workflow.core.records import Committed, RunRecord, Transition
 from workflow.runtime.contract import HeldLease
+from workflow.runtime.queues import Queue
+from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey
 from workflow.runtime.testing.suite.samples import (
     ANYTHING,
     WORKFLOW,
     at,
+    cancel,
     claim,
     commit,
     create,
@@ -30,6 +34,7 @@ from workflow.runtime.testing.suite.samples import (
     lease,
     new_run,
     pause,
+    record,
     row,
     signal,
     signal_wait,
@@ -80,7 +85,43 @@ async def _claim_due(store: PostgresStore, held: RunRecord) -> None:
     await store.claim_due([WORKFLOW], lease(until=40), limits=ANYTHING, now=at(1))
 
 
+async def _claim_queue(store: PostgresStore, held: RunRecord) -> None:
+    limits = Queue(WORKFLOW, concurrency=9)
+    await store.claim_queue(limits, [WORKFLOW], lease(until=40), limits=ANYTHING, now=at(1))
+
+
+async def _commit_schedule(store: PostgresStore, held: RunRecord) -> None:
+    key = ScheduleKey(WORKFLOW, "daily")
+    starts = (replace(new_run("tick"), schedule_id="daily"),)
+    stops = {"cancel": ("paused",), "cancel_mail": cancel(), "terminate": ("running",), "termination": "{}"}
+    await store.commit_schedule(ScheduleCommit(key, 0, at(1), at(2), False, "{}", starts, **stops))
+    (schedule,) = await store.read_schedules()
+    runs = [await row(store, name) for name in ("tick", "paused", "running")]
+    assert (schedule.revision, schedule.active) == (1, ("tick",))
+    assert [run.status for run in runs] == ["queued", "queued", "cancelled"]
+
+
+async def _start_tick(store: PostgresStore, held: RunRecord) -> None:
+    starts = (new_run("tick"),)
+    key = ScheduleKey(WORKFLOW, "daily")
+    await store.commit_schedule(ScheduleCommit(key, 0, at(1), at(2), False, "{}", starts))
+    assert (await row(store, "tick")).status == "queued"
+
+
+async def _reopen(store: PostgresStore, held: RunRecord) -> None:
+    why = record(1)
+    await store.reopen("errored", expected_index=1, record=why, mail=[signal()], expires_at=None, now=at(9))
+    run = await row(store, "errored")
+    assert (run.status, run.log_length, run.mail_count) == ("queued", 2, 1)
+
+
 OPERATIONS = {
+    "claim_queue": _claim_queue,
+    "commit_schedule": _commit_schedule,
+    "start_tick": _start_tick,
+    "reopen": _reopen,
+    "read_schedules": lambda store, _: store.read_schedules(),
+    "list_ticks": lambda store, _: store.list_ticks(ScheduleKey(WORKFLOW, "daily")),
     "commit": _commit,
     "deliver": _deliver,
     "create": _create,
@@ -106,10 +147,13 @@ def test_a_connection_lost_in_the_middle(
             await create(store, "queued")
             held = (await start(store, "running")).run
             await store.commit(commit(await start(store, "paused"), 1, pause(signal_wait())))
+            await store.commit(commit(await start(store, "errored"), 1, Transition("errored", error="{}")))
             watcher = await _connect(postgres_url)
             async with watcher.transaction():
                 # What the statement needs is locked as a whole, so it waits where it can be met.
-                tables = ", ".join(f"{store.schema}.workflow_{name}" for name in ("runs", "log", "mail"))
+                tables = ", ".join(
+                    f"{store.schema}.workflow_{name}" for name in ("runs", "log", "mail", "schedules", "ticks")
+                )
                 await watcher.execute(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
                 task = asyncio.ensure_future(operation(store, held))
                 await _terminate_waiting(watcher)

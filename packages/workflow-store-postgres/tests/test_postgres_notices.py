@@ -11,8 +11,22 @@ import asyncpg
 import pytest
 
 from workflow.core.errors import StoreError
-from workflow.core.records import NewRun
-from workflow.runtime.testing.suite.samples import at, claim, commit, deliver, lease, pause, queue, signal, signal_wait
+from workflow.core.records import NewRun, Transition
+from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey
+from workflow.runtime.testing.suite.samples import (
+    at,
+    cancel,
+    claim,
+    commit,
+    deliver,
+    lease,
+    pause,
+    queue,
+    record,
+    signal,
+    signal_wait,
+    start,
+)
 from workflow.store.postgres import PostgresStore, StoreUnavailableError, pooler_engine
 
 WORKFLOWS = ["orders", "other"]
@@ -73,6 +87,28 @@ def test_what_becomes_due_is_heard(postgres_url: str, pair: Callable[[], Any]):
             await worker.commit(commit(held, 1, pause(signal_wait())))
             waiting = asyncio.ensure_future(waiter.wait_for_work(WORKFLOWS))
             await deliver(worker, signal(), now=3)
+            await heard(waiting)
+
+    asyncio.run(main())
+
+
+def test_what_schedules_and_people_make_due_is_heard(postgres_url: str, pair: Callable[[], Any]):
+    """A run that a schedule starts, one that it asks to cancel and one that is reopened each end a wait."""
+
+    async def main() -> None:
+        async with pair() as (waiter, worker):
+            key = ScheduleKey("orders", "daily")
+            await worker.commit(commit(await start(worker, "paused"), 1, pause(signal_wait())))
+            await worker.commit(commit(await start(worker, "failed"), 1, Transition("errored", error="{}")))
+            waiting = await listening(waiter, postgres_url)
+            await worker.commit_schedule(ScheduleCommit(key, 0, at(1), None, False, "{}", starts=(new("tick"),)))
+            await heard(waiting)
+            waiting = asyncio.ensure_future(waiter.wait_for_work(WORKFLOWS))
+            stop = {"cancel": ("paused",), "cancel_mail": cancel()}
+            await worker.commit_schedule(ScheduleCommit(key, 1, at(1), None, False, "{}", **stop))
+            await heard(waiting)
+            waiting = asyncio.ensure_future(waiter.wait_for_work(WORKFLOWS))
+            await worker.reopen("failed", expected_index=1, record=record(1), mail=(), expires_at=None, now=at(9))
             await heard(waiting)
 
     asyncio.run(main())

@@ -19,8 +19,8 @@ from workflow.core.records import Lease
 from workflow.runtime.contract import ClaimLimits
 from workflow.runtime.queues import Queue, RateLimit
 
-from .connector import Connector, UndoError
-from .drivers import BusyError, Driver, translated
+from .connector import Connector
+from .drivers import BusyError, Driver
 from .rows import REST, Row
 from .statements import Statements
 
@@ -60,17 +60,12 @@ async def claim_from_queue(connector: Connector, sql: Statements, schema: str, c
     """The rows of what was claimed, in the order of the queue."""
 
     async def work(driver: Driver) -> list[Row]:
-        try:
-            await driver.fetch(sql.queue_lock, (_lock_key(schema, claim.queue.name),))
-        except Exception as error:
-            if isinstance(translated(error), BusyError):
-                raise UndoError from error
-            raise
+        await driver.fetch(sql.queue_lock, (_lock_key(schema, claim.queue.name),))
         return await _claim(driver, sql, claim)
 
     try:
         return await connector.transaction(work)
-    except UndoError:
+    except BusyError:
         return []
 
 

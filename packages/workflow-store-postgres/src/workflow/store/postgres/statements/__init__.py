@@ -20,6 +20,9 @@ another, there is no deadlock, in whatever order rows are locked. Inserts of run
 same id; a group does them in the order of the ids, so no two groups wait for each other, and a rival that takes its
 time (a transaction of the app that has created a run) makes the statement fail after a moment, and the store ask again.
 
+**Several statements.** A claim from a queue with limits, and a schedule that stops runs with a tick, are transactions:
+see `queueing` and `scheduling`. They, too, wait for no row of a run.
+
 **Transactions of others.** `create_within`, `deliver_within` and `commit_within` are parts of a longer transaction, of
 the app's or of a database step's. They wait for what they need, as that transaction's own statements do.
 
