@@ -234,20 +234,19 @@ def check_account(entries: list[str], runs: dict[str, str]) -> None:
 async def test_a_worker_sleeps_until_the_next_tick() -> None:
     """It starts a tick's run at its time, and goes on to the next one."""
     place = Place()
-    runtime = place.runtime()
+    runtime = place.runtime(Schedule("s", every.minutes(1)))
     async with serving(runtime, poll_interval=HOUR):
-        for hour in (1, 2):
-            due = START.replace(hour=hour, second=0)
+        for number in (1, 2, 3):
+            due = START.replace(minute=number, second=0)
             while place.clock.now() < due:
                 await until(lambda: place.clock.waiting_for and place.clock.waiting_for[0] > place.clock.now())
                 place.clock.set(min(place.clock.waiting_for[0], due))
-            await until(lambda hour=hour: len(_completed(place)) == hour)
+            await until(lambda number=number: len(_completed(place)) == number)
             assert place.clock.now() == due
 
 
 def _completed(place: Place) -> list[str]:
-    stored: dict[str, Any] = vars(place.store)["_runs"]
-    return sorted(run_id for run_id, run in stored.items() if run.status == "completed")
+    return [run_id for run_id, status in _statuses(place) if status == "completed"]
 
 
 @asynchronous
@@ -295,6 +294,38 @@ async def test_a_busy_worker_still_sees_to_its_schedules() -> None:
         stuck.set()
         await until(lambda: len(_completed(place)) == 1)
     assert _completed(place) == ["note:s:2026-01-01T02:00:00Z"]
+
+
+@asynchronous
+async def test_a_run_under_way_hears_at_once_that_it_is_to_cancel() -> None:
+    """`cancel_previous` doesn't wait for the next renewal of the lease where the same process drives the run."""
+    place = Place()
+    entered = asyncio.Event()
+
+    async def wait() -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    @create_workflow(id="note")
+    async def endless(ctx: Context[Any]) -> None:
+        await ctx.step("wait", wait)
+
+    runtime = place.runtime(Schedule("s", every.hours(1), overlap="cancel_previous"), workflow=endless)
+    await runtime.sweep()
+    async with serving(runtime, poll_interval=HOUR, grace=0.0):
+        for hour in (1, 2):
+            await place.clock.until_asleep()
+            place.clock.set(START + HOUR * hour)
+            async with asyncio.timeout(5):  # a renewal comes after ten
+                await entered.wait()
+            entered.clear()
+        assert place.clock.now() == START + 2 * HOUR
+    assert next(status for _, status in _statuses(place)) == "cancelled"
+
+
+def _statuses(place: Place) -> list[tuple[str, str]]:
+    stored: dict[str, Any] = vars(place.store)["_runs"]
+    return sorted((run_id, run.status) for run_id, run in stored.items())
 
 
 @asynchronous

@@ -35,6 +35,8 @@ class Materialized:
 
     started: list[NewRun] = field(default_factory=list[NewRun])
     """The runs that this process has started, in order."""
+    cancelled: list[str] = field(default_factory=list[str])
+    """The runs that were asked to cancel."""
     remaining: bool = False
     """Ticks are left that are due."""
     due_at: datetime | None = None
@@ -48,8 +50,15 @@ class Materialized:
 class Materializer:
     """Looks at the schedules of one process."""
 
-    def __init__(self, store: ExecutionStore, schedules: Sequence[Registered]) -> None:
+    def __init__(
+        self,
+        store: ExecutionStore,
+        schedules: Sequence[Registered],
+        tell: Callable[[str], object] = lambda run_id: None,
+    ) -> None:
+        """`tell` is called with each run that was asked to cancel: this process may drive it."""
         self._store = store
+        self._tell = tell
         self._schedules = {item.key: item for item in schedules}
         self._complaints: dict[ScheduleKey, str] = {}
 
@@ -66,9 +75,12 @@ class Materializer:
             return done
         try:
             records = {record.key: record for record in await self._store.read_schedules(list(self._schedules))}
-            await _Round(self._store, self._schedules, records, self._complaints, done, now, max_runs).run(stop)
+            round_ = _Round(self._store, self._schedules, records, self._complaints, done, now, max_runs)
+            await round_.run(stop)
         except Exception as error:
             done.error = error  # to call again at once would not help
+        for run_id in done.cancelled:
+            self._tell(run_id)
         return done
 
 
@@ -128,6 +140,7 @@ class _Round:
             return await self._lost(key)
         self._complaints.pop(key, None)
         self._done.started += commit.starts
+        self._done.cancelled += commit.cancel
         self._records[key] = after_commit(self._records.get(key), commit)
         return True
 

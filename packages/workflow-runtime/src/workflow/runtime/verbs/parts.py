@@ -57,11 +57,11 @@ class RuntimeParts:
         if self._registry.queues and not self.store.capabilities.queues:
             raise InvalidArgumentError(f"{type(store).__name__} can't do queues with limits (capabilities.queues).")
         self._schedules = registered_schedules(self._registry, self.store)
-        self._materializer = Materializer(self.store, self._schedules)
         self._publisher = Publisher(publish)
         self._telemetry: Telemetry | None = None if telemetry else NO_TELEMETRY
         self._bell = Bell()
         self._keeper = LeaseKeeper(self.store, length)
+        self._materializer = Materializer(self.store, self._schedules, self._keeper.tell_news)
         self._driver = Driver(
             self.store,
             self._registry,
