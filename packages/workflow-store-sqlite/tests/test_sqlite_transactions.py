@@ -61,7 +61,7 @@ def output_of(path: Path, handler: Handler) -> Any:
     return asyncio.run(main())
 
 
-async def message_of(ctx: Context[Any], fn: Callable[..., Any], error: type[BaseException]) -> str:
+async def message_of(ctx: Context[Any], fn: Callable[[Any], Any], error: type[BaseException]) -> str:
     """What the step says that must fail with this error."""
     try:
         await ctx.transaction(fn.__name__, fn)
@@ -187,12 +187,13 @@ def test_transactions_among_other_work(tmp_path: Path) -> None:
 
     @create_workflow(id="w")
     async def w(ctx: Context[str]) -> list[str]:
-        return await asyncio.gather(
+        ends = await asyncio.gather(
             ctx.transaction("a", pay, f"{ctx.input}-a"),
             ctx.step("s", echo, ctx.input),
             ctx.transaction("b", pay, f"{ctx.input}-b"),
             ctx.wait_for_event("go", str),
         )
+        return list(ends)
 
     async def main() -> None:
         async with WorkflowRuntime(SQLiteStore(path, synchronous="OFF"), [w]) as runtime:
