@@ -74,7 +74,8 @@ def _write(report: object, options: argparse.Namespace) -> None:
     from bench.results import Report
 
     assert isinstance(report, Report)
-    partial = options.quick or options.only or options.skip
+    # The page gets nothing but a whole run.
+    partial = options.quick or options.only or options.skip or report.failures
     folder = options.out or (environment.cache() / "last" if partial else None)
     results = RESULTS if folder is None else folder / "results.json"
     results.parent.mkdir(parents=True, exist_ok=True)

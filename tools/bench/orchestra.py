@@ -75,7 +75,7 @@ def _measure(url: str, key: str, measure: str, sizes: Sizes) -> dict[str, Any]:
         command = [sys.executable, "-m", "bench.child", key, measure, target, json.dumps(sizes.as_json()), str(answer)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT)
         if done.returncode or not answer.exists():
-            raise RuntimeError((done.stderr or done.stdout)[-1500:])
+            raise RuntimeError((done.stderr or done.stdout)[-500:])
         return json.loads(answer.read_text(encoding="utf-8"))
 
 
@@ -112,6 +112,7 @@ def _machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "cores": f"{os.cpu_count()} cores",
         "python": f"Python {platform.python_version()}",
+        "load": f"load average {os.getloadavg()[0]:.1f} before it",
     }
 
 
