@@ -11,6 +11,7 @@ import pytest
 
 from workflow.core.errors import PayloadError, StoreError
 from workflow.core.records import Commit, Lease, LogRecord, NewMail, NewRun, Transition, Wait
+from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey, TickRecord
 from workflow.store.d1 import D1Store
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -33,6 +34,21 @@ def deliver(name: str, payload: str) -> Operation:
     return lambda store: store.deliver("r", NewMail("signal", "s", name, payload), lease=None, now=NOW)
 
 
+def begin(**fields: Any) -> Operation:
+    return lambda store: store.create_run(NewRun("r", "w", None, "{}", NOW, **fields), lease=None, now=NOW)
+
+
+def schedule(data: str = "{}", **fields: Any) -> Operation:
+    key = ScheduleKey("w", "daily")
+    return lambda store: store.commit_schedule(ScheduleCommit(key, 0, NOW, NOW, False, data, **fields))
+
+
+def reopen(payload: str, *mail: NewMail) -> Operation:
+    return lambda store: store.reopen(
+        "r", expected_index=0, record=LogRecord(0, "{}", payload), mail=mail, expires_at=None, now=NOW
+    )
+
+
 TOO_LARGE = {
     "input": create(LARGE),
     "input in bytes": create("é" * (MOST // 2 + 1)),
@@ -44,6 +60,15 @@ TOO_LARGE = {
     "waits": commit(transition=Transition("paused", None, (Wait("signal", "1", "n", detail="x" * 60_000),))),
     "signal": deliver("n", LARGE),
     "name": deliver("n" * 60_001, "{}"),
+    "log at the start": begin(log=(LogRecord(0, "{}", LARGE),)),
+    "state at the start": begin(state=LARGE),
+    "schedule": schedule(LARGE),
+    "input of a tick": schedule(starts=(NewRun("r", "w", None, LARGE, NOW),)),
+    "detail of a tick": schedule(ticks=(TickRecord(NOW, "skipped", NOW, detail=LARGE),)),
+    "cancel of a tick": schedule(cancel=("r",), cancel_mail=NewMail("cancel", "c", "cancel", LARGE)),
+    "last event of a tick": schedule(terminate=("r",), termination=LARGE),
+    "record of a reopening": reopen(LARGE),
+    "mail of a reopening": reopen("{}", NewMail("signal", "s", "n", LARGE)),
 }
 IMPOSSIBLE = {
     "input": create('"\ud800"'),

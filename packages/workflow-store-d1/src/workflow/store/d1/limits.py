@@ -69,6 +69,9 @@ def check_schedule(commit: ScheduleCommit) -> None:
     _check(f"The data of schedule {commit.key.schedule_id!r}", commit.data)
     for new in commit.starts:
         check_new_run(new)
+    if commit.cancel_mail is not None:
+        check_mail(commit.cancel[0] if commit.cancel else "", commit.cancel_mail)
+    _check(f"The last event of what schedule {commit.key.schedule_id!r} ends", commit.termination)
     for tick in commit.ticks:
         _check(f"The detail of a tick of schedule {commit.key.schedule_id!r}", tick.detail)
 
