@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,22 @@ from sqlalchemy.engine import make_url
 
 from workflow.core import Context, create_workflow
 from workflow.runtime import WorkflowRuntime
-from workflow.runtime.testing.suite.samples import commit, end, lease, pause, signal, signal_wait, start
+from workflow.runtime.contract import ClaimLimits
+from workflow.runtime.queues import Queue
+from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey
+from workflow.runtime.testing.suite.samples import (
+    WORKFLOW,
+    at,
+    commit,
+    create,
+    end,
+    lease,
+    new_run,
+    pause,
+    signal,
+    signal_wait,
+    start,
+)
 from workflow.store.postgres import PostgresStore, pooler_engine
 
 from .postgres_app_side import PostgresApp
@@ -89,6 +105,49 @@ def test_many_runs_behind_a_pooler(pooled_url: str, schema: str, driver: str):
             assert (await there.commit(commit(delivered.claimed, 1, end(), consumed=(1,)))).released
 
         await asyncio.gather(*(run(n) for n in range(100)))
+        for store, engine in zip(stores, engines, strict=True):
+            await store.close()
+            await engine.dispose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_limits_and_schedules_behind_a_pooler(pooled_url: str, schema: str, driver: str) -> None:
+    """Claims of a limited queue, and ticks that end runs, are whole where each transaction may get another server."""
+    limits, key = Queue("q", concurrency=3), ScheduleKey(WORKFLOW, "daily")
+
+    async def main() -> None:
+        engines = [pooler_engine(pooled_url.replace("asyncpg", driver)) for _ in range(2)]
+        stores = [PostgresStore(engine, schema=schema, connections=6) for engine in engines]
+        await stores[0].migrate()
+        for n in range(30):
+            await create(stores[0], f"r{n:02}", queue="q", due=n / 100)
+        held: set[str] = set()
+        ended: set[str] = set()
+
+        async def work(store: PostgresStore) -> None:
+            while len(ended) < 30:
+                taken = await store.claim_queue(limits, [WORKFLOW], lease(), limits=ClaimLimits.all(2), now=at(1))
+                held.update(run.run.run_id for run in taken)
+                assert len(held) <= 3
+                for run in taken:
+                    held.discard(run.run.run_id)
+                    ended.add(run.run.run_id)
+                    await store.commit(commit(run, 1, end()))
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(work(stores[n % 2]) for n in range(8)))
+        tick = ScheduleCommit(key, 0, at(1), None, False, "{}", starts=(replace(new_run("t0"), schedule_id="daily"),))
+        assert await stores[0].commit_schedule(tick)
+        for n in range(1, 6):
+            starts = (replace(new_run(f"t{n}"), schedule_id="daily"),)
+            stop = {"terminate": (f"t{n - 1}",), "termination": "{}"}
+            moves = [replace(tick, expected_revision=n, starts=starts, **stop) for _ in range(4)]
+            won = await asyncio.gather(*(stores[i % 2].commit_schedule(move) for i, move in enumerate(moves)))
+            assert sorted(won) == [False] * 3 + [True]
+        (schedule,) = await stores[1].read_schedules([key])
+        assert (schedule.revision, schedule.active) == (6, ("t5",))
         for store, engine in zip(stores, engines, strict=True):
             await store.close()
             await engine.dispose()
