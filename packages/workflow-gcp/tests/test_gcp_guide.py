@@ -60,9 +60,10 @@ def check_commands_of_gcloud(reader: Reader, folder: Path) -> None:
     if gcloud is None:
         return
     path = folder / "commands.json"
-    path.write_text(json.dumps(commands))
+    path.write_text(json.dumps([{"command_string": command} for command in commands]))
     lint = [gcloud, "meta", "lint-gcloud-commands", f"--commands-file={path}"]
     done = subprocess.run(lint, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    problems = [(item["command_string"], item["error_message"]) for item in json.loads(done.stdout)]
-    assert problems == []
+    checked = json.loads(done.stdout)
+    problems = [(item["command_string"], item["error_message"]) for item in checked if not item["success"]]
+    assert len(checked) == len(commands) and problems == []
