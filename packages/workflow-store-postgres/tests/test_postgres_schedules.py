@@ -94,6 +94,29 @@ def test_a_run_that_is_held_holds_up_its_schedule_only(opened: Callable[..., Any
     asyncio.run(main())
 
 
+def test_a_run_that_the_app_creates_at_the_same_time(opened: Callable[..., Any]):
+    """A tick whose run the app has created and not committed yet comes when that is decided, and holds up no other."""
+
+    async def main() -> None:
+        async with opened() as (store, app):
+            columns = "workflow_id, status, created_at, updated_at, due_at, wake_at, input"
+            await store.commit_schedule(move(0))
+            await store.create_run(new_run("model"), lease=None, now=at(0))
+            async with app.transaction():
+                table = f"{store.schema}.workflow_runs"
+                await app.execute(f"INSERT INTO {table} (run_id, {columns}) SELECT 'a', {columns} FROM {table}")
+                task = asyncio.ensure_future(store.commit_schedule(move(1, starts=(scheduled("a"), scheduled("b")))))
+                other = replace(move(0), key=ScheduleKey(WORKFLOW, "other"))
+                for revision in range(20):
+                    assert await store.commit_schedule(replace(other, expected_revision=revision))
+                assert not task.done()
+            assert await task
+            (schedule,) = await store.read_schedules([KEY])
+            assert (schedule.revision, schedule.active) == (2, ("b",))
+
+    asyncio.run(main())
+
+
 class Crowd:
     """Everything that may happen to the runs of a schedule, by many at once."""
 

@@ -6,7 +6,7 @@ from workflow.store.postgres.rows import RUN_COLUMNS
 
 from .parts import TELL, Columns, asked, columns_of, scalars, told
 
-__all__ = ["NEW", "PURGE", "create", "create_whole"]
+__all__ = ["NEW", "PATIENCE", "PURGE", "create", "create_whole"]
 
 # -- Creating: owner and until are null where the run is not claimed at once.
 
@@ -41,7 +41,7 @@ _THERE = """LEFT JOIN LATERAL (
 
 
 # For how long an insert waits for a rival one of the same id, in milliseconds. Most are done long before.
-_PATIENCE = "patience AS MATERIALIZED (SELECT set_config('lock_timeout', '50', true) AS lock_timeout), "
+PATIENCE = "patience AS MATERIALIZED (SELECT set_config('lock_timeout', '50', true) AS lock_timeout), "
 
 
 def create(*, many: bool, patient: bool = False) -> str:
@@ -51,7 +51,7 @@ def create(*, many: bool, patient: bool = False) -> str:
     """
     once, order = ("MATERIALIZED", "ORDER BY a.run_id") if many else ("NOT MATERIALIZED", "")
     return f"""
-WITH {"" if patient else _PATIENCE}asked AS {once} ({asked(NEW, many=many)}),
+WITH {"" if patient else PATIENCE}asked AS {once} ({asked(NEW, many=many)}),
 created AS (
     INSERT INTO :"schema".workflow_runs AS r ({_COLUMNS})
     SELECT {_VALUES} FROM {"" if patient else "patience, "}asked a {order}
@@ -76,7 +76,7 @@ def create_whole(*, patient: bool = False) -> str:
     Answers in the same way, and says whether the row was changed. `patient`: see `create`.
     """
     return f"""
-WITH {"" if patient else _PATIENCE}asked AS ({asked(NEW, many=False)}, {scalars(_WHOLE, len(NEW) + 1)}),
+WITH {"" if patient else PATIENCE}asked AS ({asked(NEW, many=False)}, {scalars(_WHOLE, len(NEW) + 1)}),
 replaced AS (
     UPDATE :"schema".workflow_runs r SET
         input = h.input, due_at = h.due_at, wake_at = h.due_at, expires_at = h.expires_at, updated_at = h.now,

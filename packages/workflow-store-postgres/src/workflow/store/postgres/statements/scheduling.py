@@ -8,7 +8,7 @@ a moment later), then they are delivered to and ended.
 
 from __future__ import annotations
 
-from .creating import NEW
+from .creating import NEW, PATIENCE
 from .parts import LIVE, TELL, Columns, arrays, columns_of, names, told
 
 __all__ = [
@@ -65,7 +65,7 @@ _RECORD: Columns = (("run_id", "text"), ("idx", "integer"), ("event", "text"), (
 def move_schedule() -> str:
     ticks, starts, records = 9, 9 + len(_TICK), 9 + len(_TICK) + len(_START)
     return f"""
-WITH moved AS (
+WITH {PATIENCE}moved AS (
     UPDATE :"schema".workflow_schedules s SET
         revision = s.revision + 1, due_at = $5::timestamptz, paused = $6::boolean, data = $7::text,
         updated_at = $4::timestamptz
@@ -93,7 +93,7 @@ forgotten AS (
 created AS (
     INSERT INTO :"schema".workflow_runs AS r ({names(_START)}, created_at, updated_at, wake_at, status)
     SELECT {", ".join(f"a.{name}" for name, _ in _START)}, $4, $4, a.due_at, 'queued'
-    FROM done d, unnest({arrays(_START, starts)}) AS a({names(_START)}) ORDER BY a.run_id
+    FROM patience, done d, unnest({arrays(_START, starts)}) AS a({names(_START)}) ORDER BY a.run_id
     ON CONFLICT (run_id) DO NOTHING
     RETURNING r.run_id, r.workflow_id, r.status
 ),
