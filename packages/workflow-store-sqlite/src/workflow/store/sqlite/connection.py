@@ -72,8 +72,8 @@ class Database:
             cached_statements=256,
             check_same_thread=False,  # one lane uses it, and whoever forks closes it before
         )
-        # A claim makes some thirty small tables of its own. On a file each would begin with 80 kB of cache, given back to
-        # the system after every claim, which costs ten times what the claim does.
+        # A claim makes some thirty small tables of its own. For a file each would begin with 80 kB of cache, given back
+        # to the system after every claim, which costs ten times what the claim does.
         connection.execute("PRAGMA temp_store = MEMORY")
         return connection
 

@@ -7,7 +7,8 @@ another, so nobody else takes a slot between the count and the claim.
     room     the free slots, and how many may start now    (counts in indexes)
     found    the due runs that could be taken              (the first of each class, see classes.py)
     ranked   the same in the order of the claim, each with the room of its key
-    walk     each of them, taken or not, and what is left after it
+    walk     each of them, taken or not, and what is left after it; it ends where nothing more could be taken
+    lapsed   runs whose owner died: they have their slots already
 
 The batch reads the rows that it will take, takes them, and then reads logs and mail of what this owner holds until this
 very moment: usually just these, and never fewer.
@@ -71,12 +72,9 @@ def _found(started_need_slots: bool) -> str:
             (first_fresh(_NOW, f":{most}fresh", keyed=keyed), "(SELECT slots > 0 AND starts > 0 FROM room)"),
             (first_going("queued", _NOW, f":{most}ready", keyed=keyed), room if started_need_slots else "1"),
             (first_going("paused", _NOW, f":{most}timers", keyed=keyed), room if started_need_slots else "1"),
-            (first_going("running", _NOW, ":recovered", keyed=keyed), "1"),
         )
     ]
-    own: tuple[RunStatus, ...] = ("queued", "paused", "running")
-    branches += [f"SELECT {_COLUMNS} FROM workflow_runs AS run WHERE {_own(status)}" for status in own]
-    return _union(branches)
+    return _union([*branches, _own("queued"), _own("paused")])
 
 
 def _union(selects: list[str]) -> str:
@@ -88,11 +86,13 @@ def _union(selects: list[str]) -> str:
 
 
 def _own(status: RunStatus) -> str:
-    return f""":own IS NOT NULL AND run.rowid IN (
+    return f"""SELECT {_COLUMNS} FROM workflow_runs AS run WHERE :own IS NOT NULL AND run.rowid IN (
       SELECT rowid FROM workflow_runs INDEXED BY workflow_runs_due
-      WHERE status = '{status}' AND queue IS NULL AND {_NOW} AND workflow_id = :own
+      WHERE queue IS NULL AND status = '{status}' AND {_NOW} AND workflow_id = :own
       ORDER BY due_at, workflow_id, rowid LIMIT {_OWN_AT_ONCE})"""
 
+
+_LAPSED = f"SELECT {_COLUMNS} {first_going('running', _NOW, ':recovered')} UNION ALL {_own('running')}"
 
 _ONE = f"""
 SELECT {_COLUMNS} FROM workflow_runs AS run
@@ -100,9 +100,10 @@ WHERE run.run_id = :run_id AND run.completed_at IS NULL AND {_NOW}
   AND coalesce(run.queue, run.workflow_id) = :queue AND {IN_WORKFLOWS}"""
 
 
-def _ranked(order: str, needs: str) -> str:
+def _ranked(order: str, needs: str, found: str, lapsed: str) -> str:
     return f"""
-  found (id, status, fresh, queue_key, priority, due_at, run_id) AS MATERIALIZED (%s),
+  found (id, status, fresh, queue_key, priority, due_at, run_id) AS MATERIALIZED ({found}),
+  lapsed (id, status, fresh, queue_key, priority, due_at, run_id) AS ({lapsed}),
   ranked (place, id, status, fresh, needs, key, key_slots, key_starts) AS MATERIALIZED (
     SELECT row_number() OVER (ORDER BY {order}), id, status, fresh, {needs},
       dense_rank() OVER (ORDER BY found.queue_key),
@@ -121,13 +122,12 @@ def _has_room(needed: str, left: str, taken: str) -> str:
 
 
 _WALK = f"""
-  walk (place, id, taken, slots, starts, recovered, ready, timers, slot_keys, start_keys) AS (
-    SELECT 0, NULL, 0, slots, starts, :recovered, :ready, :timers, '[]', '[]' FROM room
+  walk (place, id, taken, slots, starts, ready, timers, slot_keys, start_keys) AS (
+    SELECT 0, NULL, 0, slots, starts, :ready, :timers, '[]', '[]' FROM room
     UNION ALL
     SELECT run.place, run.id, choice.taken,
       last.slots - choice.taken * run.needs,
       last.starts - choice.taken * run.fresh,
-      last.recovered - choice.taken * (run.status = 'running'),
       last.ready - choice.taken * (run.status = 'queued'),
       last.timers - choice.taken * (run.status = 'paused'),
       CASE WHEN choice.taken * run.needs THEN json_insert(last.slot_keys, '$[#]', run.key) ELSE last.slot_keys END,
@@ -135,8 +135,11 @@ _WALK = f"""
     FROM walk AS last CROSS JOIN ranked AS run ON run.place = last.place + 1
       CROSS JOIN (SELECT 0 AS taken UNION ALL SELECT 1) AS choice ON choice.taken = (
         (run.needs = 0 OR last.slots > 0) AND (run.fresh = 0 OR last.starts > 0)
-        AND CASE run.status WHEN 'running' THEN last.recovered WHEN 'queued' THEN last.ready ELSE last.timers END > 0
-        AND {_has_room("needs", "key_slots", "slot_keys")} AND {_has_room("fresh", "key_starts", "start_keys")}))"""
+        AND CASE run.status WHEN 'queued' THEN last.ready ELSE last.timers END > 0
+        AND {_has_room("needs", "key_slots", "slot_keys")} AND {_has_room("fresh", "key_starts", "start_keys")})
+    WHERE (last.slots > 0 OR last.place < (SELECT max(place) FROM ranked WHERE needs = 0))
+      AND (last.ready > 0 OR last.timers > 0))"""
+
 
 # Whether there is anything to look at: to go through nothing costs a millisecond as well.
 _ANY = f"""(
@@ -171,9 +174,13 @@ def _claim(until_end: bool, by_age: bool, one: bool) -> tuple[Template, Template
     classes = (
         "" if one else f"fresh_queues (queue) AS (SELECT :queue), going_queues AS (SELECT :queue AS queue), {CLASSES},"
     )
-    ranked = _ranked(order, needs) % (_ONE if one else _found(not until_end))
-    walk = f"WITH RECURSIVE {classes} {_room(holding)}, {ranked}, {_WALK}"
-    chosen = f"{walk} SELECT json_group_array(id) FROM walk WHERE taken"
+    found, lapsed = _found(not until_end), _LAPSED
+    if one:
+        found, lapsed = f"{_ONE} AND run.status <> 'running'", f"{_ONE} AND run.status = 'running'"
+    walk = f"WITH RECURSIVE {classes} {_room(holding)}, {_ranked(order, needs, found, lapsed)}, {_WALK}"
+    chosen = f"""{walk} SELECT json_group_array(id) FROM (
+      SELECT id FROM walk WHERE taken
+      UNION ALL SELECT * FROM (SELECT id FROM lapsed ORDER BY {order} LIMIT :recovered))"""
     taken = f"rowid IN (SELECT value FROM json_each(CASE WHEN {'1' if one else _ANY} THEN ({chosen}) END))"
     rows = f"SELECT {RUN_COLUMNS} FROM workflow_runs WHERE {taken} ORDER BY {of_rows}"
     return Template(rows), Template(f"{TAKE} WHERE {taken}")
