@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
 
+from workflow.core import InvalidArgumentError
 from workflow.core.records import Commit, Lease, LogRecord, NewMail, NewRun
 from workflow.runtime.contract import ClaimLimits, ExecutionStore, HeldLease, RunFilter
 from workflow.runtime.memory import MemoryStore
@@ -26,6 +28,10 @@ from workflow.runtime.testing import (
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = Lease("ann", NOW + timedelta(seconds=30))
+
+
+JOINED = {"transact", "create_run_within", "deliver_within"}
+"""What the store in memory refuses, so that nothing comes after it."""
 
 
 def new_run(run_id: str = "r") -> NewRun:
@@ -46,6 +52,14 @@ async def every_operation(store: ExecutionStore) -> None:
     await store.read_schedules()
     await store.list_ticks(ScheduleKey("orders", "daily"))
     await store.reopen("r", expected_index=1, record=LogRecord(1, "{}"), mail=(), expires_at=None, now=NOW)
+    app: Any = None
+    for joined in (
+        store.transact(app),
+        store.create_run_within(app, new_run(), now=NOW),
+        store.deliver_within(app, "r", NewMail("signal", "s", "paid", "{}"), now=NOW),
+    ):
+        with suppress(InvalidArgumentError):  # a store in memory has no transactions to join
+            await joined
     await store.get_run("r")
     await store.read_log("r")
     await store.next_due(["orders"])
@@ -82,7 +96,7 @@ def test_it_has_the_capabilities_of_the_store_inside() -> None:
     assert CrashingStore(MemoryStore()).capabilities == MemoryStore.capabilities
 
 
-@pytest.mark.parametrize("operation", sorted(WRITES))
+@pytest.mark.parametrize("operation", sorted(WRITES - JOINED))
 def test_death_before_an_operation_prevents_it(operation: str) -> None:
     """Dying before an operation leaves the store as the operation before left it."""
     store = CrashingStore(MemoryStore(), CrashPoint(operation, when="before"))
@@ -92,7 +106,7 @@ def test_death_before_an_operation_prevents_it(operation: str) -> None:
     assert len(log) == (1 if "commit" in store.trace[:-1] else 0)
 
 
-@pytest.mark.parametrize("operation", sorted(WRITES))
+@pytest.mark.parametrize("operation", sorted(WRITES - JOINED))
 def test_death_after_an_operation_loses_only_the_answer(operation: str) -> None:
     """Dying after an operation leaves its effect in the store."""
     store = CrashingStore(MemoryStore(), CrashPoint(operation, when="after"))

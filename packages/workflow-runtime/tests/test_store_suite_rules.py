@@ -66,7 +66,7 @@ def test_a_subclass_may_add_tests_and_settings() -> None:
 
 def test_no_store_of_this_repository_weakens_the_suite() -> None:
     """The classes that run the suite in this repository override nothing but the setup."""
-    suite = set(dir(ExecutionStoreSuite)) - {"make_store", "reopen", "model_examples"}
+    suite = set(dir(ExecutionStoreSuite)) - {"make_store", "reopen", "app_side", "model_examples"}
     users = [user for path in PACKAGES.glob("*/tests/**/test_*.py") for user in users_of_the_suite(path)]
     assert "TestMemoryStore" in [user.name for user in users]
     for user in users:
