@@ -86,17 +86,34 @@ def calls_per_step(workflow: Any) -> tuple[float, float]:
 
 
 def test_calls_per_step_in_a_row() -> None:
-    """A fresh step enters at most 130 functions, the host's event loop and the store included; a replayed one 14."""
+    """A fresh step enters at most 118 functions, the host's event loop and the store included; a replayed one 11."""
     fresh, replayed = calls_per_step(steps)
-    assert fresh <= 130
-    assert replayed <= 14
+    assert fresh <= 118
+    assert replayed <= 11
 
 
 def test_calls_per_step_side_by_side() -> None:
     """Steps of branches share commits; their results are given back through the loop, one by one."""
     fresh, replayed = calls_per_step(branches)
-    assert fresh <= 90
+    assert fresh <= 80
     assert replayed <= 55
+
+
+def test_a_drive_leaves_no_work_for_the_garbage_collector() -> None:
+    """Nothing of a drive holds itself, but for the task of a paused handler and what it waits for, which asyncio makes
+    hold each other: a busy process would spend a sixth of its time on that."""
+
+    async def scenario() -> int:
+        await _drives(steps, 3)
+        gc.collect()
+        gc.disable()
+        try:
+            await _drives(steps, 3)
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    assert asyncio.run(scenario()) <= 2 * 15
 
 
 def test_nobody_pays_for_events_that_nobody_looks_at() -> None:

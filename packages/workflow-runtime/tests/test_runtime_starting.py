@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 
 from workflow.core import InvalidArgumentError, PayloadError, create_workflow
 from workflow.core.context import Context
-from workflow.runtime import RunFilter, WorkflowRuntime
+from workflow.runtime import RunFilter, RunResult, WorkflowRuntime
 
 from .runtime_kit import DAY, MINUTE, START, Order, Receipt, World, asynchronous
 
@@ -193,6 +196,19 @@ async def test_many_events_are_cut() -> None:
 
     result = await World().runtime(workflows=[loud]).start_run("loud")
     assert (len(result.events), result.event_count, result.events_truncated) == (1000, 1502, True)
+
+
+@asynchronous
+async def test_a_result_is_made_when_it_is_looked_at() -> None:
+    """What the drive left is shown as it was then, as often as one looks, and copies of the result know it too."""
+    result = await World().runtime().start_run("greet", run_id="r", input="Ann")
+    copies = pickle.loads(pickle.dumps(result)), copy.copy(result), replace(result, created=False)
+    assert all((each.run, each.events) == (result.run, result.events) for each in copies)
+    assert result.run is result.run
+    assert result.events is result.events
+    assert copies[0] == result
+    assert RunResult("not_found", "r").run is None
+    assert RunResult("not_found", "r").events == ()
 
 
 BAD_STARTS: list[tuple[dict[str, Any], type[Exception], str]] = [

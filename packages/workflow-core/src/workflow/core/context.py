@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "RuntimeView"]
 
+_logger = logging.getLogger("workflow.run")
+
 InputT = TypeVar("InputT", default=Any)
 StateT = TypeVar("StateT", default=None)
 _T = TypeVar("_T")
@@ -265,7 +267,9 @@ class Context(Generic[InputT, StateT]):
 
     def _check_given(self) -> None:
         """Raise `MiddlewareError` unless everything that the class declares is there."""
-        missing = sorted(name for name in self.declared_fields() if not hasattr(self, name))
+        if not (declared := self.declared_fields()):
+            return
+        missing = sorted(name for name in declared if not hasattr(self, name))
         if missing:
             raise MiddlewareError(
                 f"{type(self).__qualname__} declares {', '.join(missing)}, and no middleware of workflow "
@@ -333,7 +337,7 @@ class _ReplaySilentLogger(logging.LoggerAdapter[logging.Logger]):
 
     def __init__(self, session: Session) -> None:
         super().__init__(
-            logging.getLogger("workflow.run"),
+            _logger,
             {"run_id": session.run.run_id, "workflow_id": session.run.workflow_id},
         )
         self._session = session

@@ -91,6 +91,8 @@ def read_history(run_id: str, records: Sequence[LogRecord]) -> list[Event | Resu
     Results of steps, exactly as `write_result` writes them, are not validated. Raises `StoreError` as `read_events`
     does, which has to judge whatever is not exactly so.
     """
+    if not records:
+        return []
     try:
         entries = from_json("[" + ",".join([record.event for record in records]) + "]")
         history: list[Any] = [_result(record, entry) for record, entry in zip(records, entries, strict=True)]

@@ -130,9 +130,9 @@ class PayloadType:
         """The JSON text of `value`, and what it gives back: the same in value and type, or `PayloadError`."""
         if self._plain:
             return self._round_trip_plain(value, what)
+        if type(value) is self.type and (exact := _exact_text(value)) is not None:
+            return exact, value
         text = self._dump(value, what)
-        if type(value) is self.type and _is_exact(value):
-            return text, value
         try:
             decoded = self._read(text, by_alias=True, by_name=True)
         except Exception as error:
@@ -293,10 +293,19 @@ def _configured(type_: Any) -> TypeAdapter[Any]:
         return TypeAdapter(type_)
 
 
-def _is_exact(value: Any) -> bool:
-    """Whether JSON gives back just this of a value that was declared as exactly its class, and was written."""
+def _exact_text(value: Any) -> str | None:
+    """The text of a value that was declared as exactly its class, where JSON gives back just this; else None."""
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
-    return kind is str or kind is bool or (kind is int and -_LONG < value < _LONG)
+    if kind is int:
+        return str(value) if -_LONG < value < _LONG else None
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is not str:
+        return None
+    try:
+        return to_json(value).decode()  # a serializer's own way to the same costs several times as much
+    except ValueError:  # a lone surrogate
+        return None
 
 
 def _fault(value: Any, depth: int) -> str | None:

@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, cast
 from uuid import uuid4
 
 from workflow.core import DefinitionError, ErrorInfo, PayloadError, StoreError, WorkflowVersionError
@@ -23,7 +24,7 @@ from .contract import ExecutionStore
 from .leases import LeaseKeeper
 from .publishing import Collector, Publisher
 from .registry import Registry
-from .results import Run, RunKind, RunResult
+from .results import Later, Run, RunKind, RunResult
 
 __all__ = ["Budget", "Driver", "new_owner"]
 
@@ -119,10 +120,12 @@ class Driver:
         *,
         keep_events: bool,
         under_way: dict[str, DriveEnvironment] | None = None,
+        created: bool = False,
     ) -> RunResult[Any]:
         """Drive a claimed run until it ends, pauses, or the budget is spent. Raises only what the store raises.
 
-        Meanwhile its environment is in `under_way`, where the caller may still change the deadline.
+        `created` goes into the result. Meanwhile its environment is in `under_way`, where the caller may still change
+        the deadline.
         """
         collector = Collector(claimed.run.run_id, self._publisher, keep=keep_events)
         environment = DriveEnvironment(
@@ -151,8 +154,8 @@ class Driver:
             if under_way is not None:
                 del under_way[claimed.run.run_id]
         if outcome.kind == "lost":
-            return await self._state_of_lost(outcome, collector)
-        return self._result(outcome, collector)
+            return await self._state_of_lost(outcome, collector, created)
+        return self._result(outcome, collector, created)
 
     async def _drive(self, claimed: ClaimedRun, environment: DriveEnvironment) -> DriveOutcome:
         workflow_id = claimed.run.workflow_id
@@ -175,35 +178,38 @@ class Driver:
         finally:
             self._keeper.release(drive)
 
-    async def _state_of_lost(self, outcome: DriveOutcome, collector: Collector) -> RunResult[Any]:
+    async def _state_of_lost(self, outcome: DriveOutcome, collector: Collector, created: bool) -> RunResult[Any]:
         """What others have made of the run meanwhile."""
         run = await self._store.get_run(outcome.run.run_id)
         if run is None:
-            return RunResult("not_found", outcome.run.run_id, outcome.run.workflow_id)
-        view = self.view(run)
-        return self._answer(run.status, view, view.error, None, collector)
+            return RunResult("not_found", outcome.run.run_id, outcome.run.workflow_id, created)
+        error = ErrorInfo.model_validate_json(run.error) if run.error is not None else None
+        return self._answer(run.status, run, error, None, collector, created)
 
-    def _result(self, outcome: DriveOutcome, collector: Collector) -> RunResult[Any]:
-        return self._answer(_kind(outcome), self.view(outcome.run), outcome.error, outcome.exception, collector)
+    def _result(self, outcome: DriveOutcome, collector: Collector, created: bool) -> RunResult[Any]:
+        return self._answer(_kind(outcome), outcome.run, outcome.error, outcome.exception, collector, created)
 
     def _answer(
         self,
         kind: RunKind,
-        run: Run[Any],
+        run: RunRecord,
         error: ErrorInfo | None,
         exception: BaseException | None,
         collector: Collector,
+        created: bool,
     ) -> RunResult[Any]:
+        """The values of the run, and the events, are made when somebody looks at them."""
         return RunResult(
-            kind=kind,
-            run_id=run.run_id,
-            workflow_id=run.workflow_id,
-            run=run,
-            error=error,
-            exception=exception,
-            events=tuple(collector.events),
-            event_count=collector.count,
-            events_truncated=collector.truncated,
+            kind,
+            run.run_id,
+            run.workflow_id,
+            created,
+            cast("Any", Later(partial(self.view, run))),
+            error,
+            exception,
+            cast("Any", Later(collector.events)) if collector.count else (),
+            collector.count,
+            collector.truncated,
         )
 
     def view(self, run: RunRecord) -> Run[Any]:

@@ -49,8 +49,8 @@ class LeaseKeeper:
     """Renews what is held every third of a lease, and tells drives of lost leases and of mail.
 
     Where the store allows it the renewing happens on a thread with a loop of its own: a step that blocks the main loop
-    for minutes does not lose its lease. Otherwise it is a task of the main loop. Either exists only while something is
-    held.
+    for minutes does not lose its lease. Otherwise a timer of the main loop starts a task. Either exists only while
+    something is held.
     """
 
     def __init__(self, store: ExecutionStore, lease: timedelta) -> None:
@@ -64,6 +64,8 @@ class LeaseKeeper:
         self._stop: threading.Event | None = None
         self._leaving: list[threading.Thread] = []
         """Threads that have nothing to do any more, and may not have ended yet."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     def hold(self, drive: Drive, clock: Clock) -> None:
@@ -74,17 +76,16 @@ class LeaseKeeper:
             before.tell("tell_lost")  # this process has just taken the run from itself: it had stalled
         if self._threaded:
             self._ensure_thread()
-        elif self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._renew_in_task(), name="workflow leases")
+        else:
+            self._ensure_timer()
 
     def release(self, drive: Drive) -> None:
         """The drive has ended, and its lease with it."""
         held = self._held.get(drive.run_id)
         if held is not None and held.drive is drive:
             del self._held[drive.run_id]
-        if not self._held and self._task is not None:
-            self._task.cancel()
-            self._task = None
+        if not self._held:
+            self._stop_timer()
 
     def tell_news(self, run_id: str) -> None:
         """Mail has come for a run: if this process drives it, its drive looks at once."""
@@ -94,10 +95,10 @@ class LeaseKeeper:
 
     async def close(self) -> None:
         """Stop renewing, and wait until the thread has ended."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
+        task = self._task
+        self._stop_timer()
+        if task is not None:
+            await asyncio.wait([task])
         if self._thread is not None and self._stop is not None:
             self._stop.set()
             self._leaving.append(self._thread)
@@ -138,10 +139,33 @@ class LeaseKeeper:
             self._thread = None
             return True
 
-    async def _renew_in_task(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            await self._renew_safely()
+    # On the main loop
+
+    def _ensure_timer(self) -> None:
+        """A run that has ended before it strikes costs no task."""
+        under_way = self._timer is not None or (self._task is not None and not self._task.done())
+        if under_way and self._loop is not None and not self._loop.is_closed():
+            return
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(self._interval, self._renew_in_task)
+
+    def _renew_in_task(self) -> None:
+        self._timer = None
+        self._task = asyncio.get_running_loop().create_task(self._renew_and_go_on(), name="workflow leases")
+
+    async def _renew_and_go_on(self) -> None:
+        await self._renew_safely()
+        self._task = None
+        if self._held:
+            self._ensure_timer()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
 
     # Anywhere
 

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from workflow.core.events import Event
@@ -24,6 +25,11 @@ class Publisher:
     def __init__(self, publish: Callable[[Event], Awaitable[Any] | Any] | None) -> None:
         self._publish = publish
         self._watchers: dict[str, set[asyncio.Event]] = {}
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether anybody is to be told of anything."""
+        return self._publish is not None or bool(self._watchers)
 
     async def publish(self, run_id: str, events: Sequence[Event]) -> None:
         """Never raises: an observer's failure is not the run's."""
@@ -59,15 +65,20 @@ class Collector:
         self._run_id = run_id
         self._publisher = publisher
         self._limit = MAX_EVENTS if keep else 0
-        self.events: list[Event] = []
+        self._kept: list[Sequence[Event]] = []
         self.count = 0
 
-    async def __call__(self, events: Sequence[Event]) -> None:
+    def __call__(self, events: Sequence[Event]) -> Awaitable[None] | None:
+        """Take what has happened; to be awaited if somebody listens."""
+        if self.count < self._limit:
+            self._kept.append(events)
         self.count += len(events)
-        if len(self.events) < self._limit:
-            self.events.extend(events[: self._limit - len(self.events)])
-        await self._publisher.publish(self._run_id, events)
+        return self._publisher.publish(self._run_id, events) if self._publisher.has_listeners else None
+
+    def events(self) -> tuple[Event, ...]:
+        """What was kept. Events that nobody has looked at yet are made by this."""
+        return tuple(islice(chain.from_iterable(self._kept), self._limit))
 
     @property
     def truncated(self) -> bool:
-        return self._limit > 0 and self.count > len(self.events)
+        return 0 < self._limit < self.count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal
@@ -13,7 +13,7 @@ from workflow.core import ErrorInfo, WorkflowError
 from workflow.core.events import Event
 from workflow.core.records import RunStatus, Wait
 
-__all__ = ["Run", "RunKind", "RunPage", "RunResult", "SweepResult", "SweepSummary"]
+__all__ = ["Later", "Run", "RunKind", "RunPage", "RunResult", "SweepResult", "SweepSummary"]
 
 OutputT = TypeVar("OutputT", default=Any)
 
@@ -68,7 +68,42 @@ class Run(Generic[OutputT]):
         return self.status in ("completed", "errored", "cancelled")
 
 
-@dataclass(frozen=True, slots=True)
+class Later:
+    """A value that is made when somebody looks at it."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+
+
+class _Made:
+    """A field of a dataclass that may be given a `Later`. Most of a worker's results are never looked at."""
+
+    def __init__(self, default: Any) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self._default
+        value = instance.__dict__[self._name]
+        if type(value) is Later:
+            value = instance.__dict__[self._name] = value.make()
+        return value
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__[self._name] = self._default if value is self else value
+
+
+def _made(default: Any) -> Any:
+    """A `_Made`, for a type checker the value itself."""
+    return _Made(default)
+
+
+@dataclass(frozen=True)
 class RunResult(Generic[OutputT]):
     """What became of a run in one call.
 
@@ -84,11 +119,11 @@ class RunResult(Generic[OutputT]):
     workflow_id: str | None = None
     created: bool = False
     """Whether this call has created the run."""
-    run: Run[OutputT] | None = None
+    run: Run[OutputT] | None = field(default=_made(None))
     error: ErrorInfo | None = None
     exception: BaseException | None = field(default=None, repr=False, compare=False)
     """The exception behind `error`, with its traceback, where it happened in this call."""
-    events: tuple[Event, ...] = field(default=(), repr=False)
+    events: tuple[Event, ...] = field(default=_made(()), repr=False)
     """What this call's drive committed and published, the first ones of it."""
     event_count: int = 0
     events_truncated: bool = False
@@ -97,6 +132,9 @@ class RunResult(Generic[OutputT]):
     def output(self) -> OutputT | None:
         """The output of a completed run."""
         return self.run.output if self.run is not None else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dict__}
 
     def raise_for_error(self) -> RunResult[OutputT]:
         """Raise if the run has ended `errored`; otherwise return this result."""

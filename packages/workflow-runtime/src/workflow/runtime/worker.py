@@ -233,7 +233,7 @@ class Worker:
 
     def _note(self, result: RunResult[Any]) -> None:
         """What a drive leaves to be done soon is expected; whoever watches is told."""
-        if result.run is not None and result.run.due_at is not None and result.kind in ("queued", "paused"):
+        if result.kind in ("queued", "paused") and result.run is not None and result.run.due_at is not None:
             self._expect(result.run.due_at)
         if self._settings.on_result is not None:
             try:

@@ -15,7 +15,8 @@ from workflow.core.transactions import Transactor
 
 __all__ = ["DriveEnvironment"]
 
-Publish = Callable[[Sequence[Event]], Awaitable[None]]
+Publish = Callable[[Sequence[Event]], Awaitable[None] | None]
+"""None: there is nothing to wait for."""
 
 
 @dataclass(slots=True)

@@ -31,6 +31,13 @@ class History:
         self._position += 1
         return self._events[self._position - 1]
 
+    def holds(self, step_id: str) -> bool:
+        """Whether the next event is the result of this step: then its id has been checked before."""
+        if self._position == len(self._events):
+            return False
+        event = self._events[self._position]
+        return type(event) is Result and type(step_id) is str and event.id == step_id
+
     def take_result(self, step_id: str) -> Result | None:
         """The result of the step that the handler is just asking for, where applying the next event would be nothing
         but giving it back.

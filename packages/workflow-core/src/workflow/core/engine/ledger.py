@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -39,12 +40,15 @@ class Ledger:
         self.appended = 0
         """How many events this drive has appended: whether it has got anywhere."""
         self._environment = environment
+        self._publish = environment.publish
+        self._clock = environment.clock
         self._committed_index = run.log_length
         self._records: list[LogRecord] = []
         self._consumed: list[int] = []
         self._outbox: list[Event | Unmade] = []
         self._unanswered: Commit | None = None
-        self._latest = last_event_at or run.started_at or run.created_at
+        self.latest = last_event_at or run.started_at or run.created_at
+        """What `now` has said last."""
 
     @property
     def pending(self) -> bool:
@@ -52,10 +56,10 @@ class Ledger:
 
     def now(self) -> datetime:
         """The time for the next event: the clock's, but never before the event that came last."""
-        now = self._environment.clock.now()
-        if now > self._latest:
-            self._latest = now
-        return self._latest
+        now = self._clock.now()
+        if now > self.latest:
+            self.latest = now
+        return self.latest
 
     def head(self) -> EventHead:
         """The fields of the next event that say where and when it stands."""
@@ -76,7 +80,7 @@ class Ledger:
         """`append` of a `StepFinished` whose size is checked, without making it: when it happened."""
         at, index = self.now(), self._next()
         self._records.append(write_result(index, at, id, attempt, text))
-        if self._environment.publish is not None:
+        if self._publish is not None:
             self.emit_unmade(StepFinished, index=index, at=at, id=id, attempt=attempt, result=Json(text))
         return at
 
@@ -97,19 +101,23 @@ class Ledger:
 
     def emit(self, event: Event) -> None:
         """Publish an event with the next commit, without logging it."""
-        if self._environment.publish is not None:
+        if self._publish is not None:
             self._outbox.append(event)
 
     def emit_unmade(self, kind: type[Event], **fields: Any) -> None:
         """`emit` of an event that is made if somebody looks at it."""
-        if self._environment.publish is not None:
-            self._outbox.append((kind, {"run_id": self.run_id, **fields}))
+        if self._publish is not None:
+            fields["run_id"] = self.run_id
+            self._outbox.append((kind, fields))
 
     async def commit(
-        self, transition: Transition | None = None, state: str | None = None
+        self, transition: Transition | None = None, state: str | None = None, now: datetime | None = None
     ) -> tuple[bool, tuple[Mail, ...]]:
-        """Write everything pending in one atomic commit: whether the run was released, and the news."""
-        now = self.now()
+        """Write everything pending in one atomic commit: whether the run was released, and the news.
+
+        Who has just asked for the time gives it, as `now=ledger.latest`.
+        """
+        now = now or self.now()
         self._unanswered = Commit(
             run_id=self.run_id,
             fence=self.fence,
@@ -164,8 +172,8 @@ class Ledger:
         answer = await self._environment.store.commit(commit)
         self._unanswered = None
         self._settle(commit, answer, own=len(commit.records))
-        if self._outbox:
-            await self.publish()
+        if self._outbox and (told := self.publish()) is not None:
+            await told
         return answer.released, answer.mail
 
     def _settle(self, commit: Commit, answer: Committed, *, own: int) -> None:
@@ -176,8 +184,9 @@ class Ledger:
         if answer.mail:
             self.seen_mail = max(self.seen_mail, answer.mail[-1].seq)
 
-    async def publish(self) -> None:
-        """Hand what is committed to the observers."""
-        if self._outbox and self._environment.publish is not None:
-            events, self._outbox = self._outbox, []
-            await self._environment.publish(Published(events))
+    def publish(self) -> Awaitable[None] | None:
+        """Hand what is committed to the observers; to be awaited if there is anything to wait for."""
+        if not self._outbox or self._publish is None:
+            return None
+        events, self._outbox = self._outbox, []
+        return self._publish(Published(events))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from datetime import datetime, timedelta
 
 from workflow.core.errors import HandlerError, LeaseLostError, StepInterruptedError, StepResultError, StepTimeoutError
@@ -265,7 +266,11 @@ class Live:
             self._take_over(turn, pen)
             raise
         self._take_over(turn, pen)
-        await self._ledger.publish()
+        await self._publish()
+
+    async def _publish(self) -> None:
+        if (told := self._ledger.publish()) is not None:
+            await told
 
     def _take_over(self, turn: Turn, pen: Pen) -> None:
         answer = turn.settled.result()
@@ -301,23 +306,23 @@ class Live:
 
     # What to do next
 
-    async def _proceed(self) -> None:
-        """Nothing has happened: start steps, wait, or pause."""
+    def _proceed(self) -> Awaitable[None]:
+        """Nothing has happened: start steps, wait, or pause. To be awaited, as what it returns: a step waits in fewer
+        coroutines then."""
         now = self._ledger.now()
         ready: list[StepOperation] = []
         if self._waiting:
             ready = self._ready(now)
         stopping = self._session.yielding or self._spent or (bool(ready) and self._nearly_spent(now))
         if ready and not stopping:
-            await self._start_steps(ready, now)
-        elif self._steps.running or self._steps.cut_off:
-            await self._wait_for_steps(now)
-        elif stopping:
-            await self._release(Transition("queued", now))
-        elif (retry_at := self._short_backoff(now)) is not None:
-            await self._wait_in_place(retry_at)
-        else:
-            await self._pause()
+            return self._start_steps(ready, now)
+        if self._steps.running or self._steps.cut_off:
+            return self._wait_for_steps(now)
+        if stopping:
+            return self._release(Transition("queued", now))
+        if (retry_at := self._short_backoff(now)) is not None:
+            return self._wait_in_place(retry_at)
+        return self._pause()
 
     def _in_turn(self, ready: list[StepOperation]) -> list[StepOperation]:
         """Of the transactions of a run one at a time: each moves the run's row, on which the others would stumble."""
@@ -351,9 +356,10 @@ class Live:
             if step.retry.record_start:
                 recorded = True
                 self._ledger.append(StepStarted(**self._ledger.head(), id=step.id, attempt=step.attempt + 1))
-        if self._ledger.pending and await self._commit() and not recorded:
-            return
-        now = self._ledger.now()
+        if self._ledger.pending:
+            if await self._commit(self._ledger.latest) and not recorded:
+                return
+            now = self._ledger.now()
         self._overtime = self._environment.deadline is not None and self._environment.deadline <= now
         if len(ready) == len(self._waiting):
             self._waiting = []
@@ -364,15 +370,15 @@ class Live:
             if not step.retry.record_start:
                 self._ledger.emit_unmade(StepStarted, at=now, id=step.id, attempt=step.attempt + 1, meta=step.meta)
             self._steps.start(step, now)
-        if self._environment.publish is not None:
-            await self._ledger.publish()
+        if (told := self._ledger.publish()) is not None:
+            await told
         if not recorded:
             # Nothing can have happened but what wakes this at once. (After a start that had to be recorded, mail may
             # have come with that commit.)
             await self._wait_under_way(now)
 
     async def _wait_for_steps(self, now: datetime) -> None:
-        if self._ledger.pending and await self._commit():
+        if self._ledger.pending and await self._commit(self._ledger.latest):
             return
         deadline = self._environment.deadline
         if deadline is not None and deadline <= now and not self._overtime and not self._spent:
@@ -382,10 +388,10 @@ class Live:
             return
         await self._wait_under_way(now)
 
-    async def _wait_under_way(self, now: datetime) -> None:
+    def _wait_under_way(self, now: datetime) -> Awaitable[None]:
         if self._steps.timed:
             self._steps.time_out(now)
-        await self._wait(self._next_look(now), busy=True)
+        return self._wait(self._next_look(now), busy=True)
 
     def _next_look(self, now: datetime) -> datetime | None:
         """When there is something to do even if no step ends. What is due and held back by now does not count."""
@@ -437,9 +443,9 @@ class Live:
             self.released = transition
             raise Suspension()
 
-    async def _commit(self) -> bool:
+    async def _commit(self, now: datetime | None = None) -> bool:
         """Commit what is pending: whether it brought news that something waits for."""
-        _, mail = await self._ledger.commit(None, self._state.changed())
+        _, mail = await self._ledger.commit(None, self._state.changed(), now)
         if not mail:
             return False
         self._mailbox.add(mail)

@@ -6,6 +6,7 @@ import asyncio
 from asyncio import events
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import FunctionType
 from typing import Any, NoReturn
 from uuid import UUID, uuid4
 
@@ -26,6 +27,7 @@ from .transactions import TransactionOperation
 __all__ = ["Primitives"]
 
 _ONCE = Retry.none()
+_KEPT_TYPES = 16
 
 
 class Primitives:
@@ -37,6 +39,8 @@ class Primitives:
         self._operations = session.operations
         self._history = session.history
         self._default_retry = default_retry or _ONCE
+        self._types: dict[Callable[..., Any], PayloadType] = {}
+        """The result types of the functions that this drive has used last."""
 
     # Steps
 
@@ -52,14 +56,17 @@ class Primitives:
         if events._get_running_loop() is not self._loop or self._session.closing:  # type: ignore[attr-defined]
             self._refused("step")
             await self._forever()
-        id = identifier(id, "step id", reserved=True)
+        if not self._history.holds(id):
+            id = identifier(id, "step id", reserved=True)
         if not callable(fn):
             raise InvalidArgumentError(
                 f"Step {id!r} takes a function and its arguments: ctx.step({id!r}, function, ...), not "
                 f"{type(fn).__name__}."
             )
         limit = None if timeout is None else seconds(timeout, "timeout")
-        type_ = result_type(fn, id)
+        type_ = self._types.get(fn) if type(fn) is FunctionType else None
+        if type_ is None:
+            type_ = self._result_type(fn, id)
         meta = meta if meta is None else _checked_meta(meta)
         self._operations.reserve(id, "step")
         if self._session.replaying and (known := self._history.take_result(id)) is not None:
@@ -75,6 +82,14 @@ class Primitives:
         except asyncio.CancelledError:
             self._operations.abandon(operation)
             raise
+
+    def _result_type(self, fn: Callable[..., Any], id: str) -> PayloadType:
+        type_ = result_type(fn, id)
+        if type(fn) is FunctionType:
+            if len(self._types) >= _KEPT_TYPES:  # functions that are made anew must not pile up
+                self._types.clear()
+            self._types[fn] = type_
+        return type_
 
     async def transaction(
         self,

@@ -107,6 +107,11 @@ class DurableLoop(asyncio.AbstractEventLoop):
         generators, self.generators = self.generators, []
         return tasks, generators
 
+    def retire(self) -> None:
+        """The drive is over. Without its ways back to the engine, the loop goes with the last of those who hold it: no
+        work for the garbage collector."""
+        self._start_timer = self._cancel_timer = _ignore
+
     def adopt_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
         """Keep an async generator alive until the end: its `finally` must not run whenever garbage is collected."""
         self.generators.append(generator)
@@ -237,3 +242,7 @@ class DurableLoop(asyncio.AbstractEventLoop):
             f"The handler ran {SPIN_LIMIT:,} callbacks without waiting for anything durable: it spins. "
             "Wait with ctx.sleep or an event instead of asyncio.sleep(0) in a loop."
         )
+
+
+def _ignore(timer: DurableTimer) -> None:
+    """A timer of a handler that is gone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 from uuid import uuid4
@@ -117,8 +116,7 @@ class Starting(RuntimeParts):
         drive = drive and delay is None and debounce is None
         created, claimed = await self._create(new, drive, at)
         if claimed is not None:
-            result = await self._driver.drive(claimed, self.owner, budget, keep_events=include_events)
-            return replace(result, created=True)
+            return await self._driver.drive(claimed, self.owner, budget, keep_events=include_events, created=True)
         if created.created or (debounce is not None and created.run.status == "queued"):
             self._bell.ring(new.due_at)
         self._check_same_workflow(created.run, definition)
