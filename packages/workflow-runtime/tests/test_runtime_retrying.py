@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from workflow.core import Context, InvalidArgumentError, RunNotFoundError, StepError, Workflow, create_workflow
+from workflow.core import Context, InvalidArgumentError, Retry, RunNotFoundError, StepError, Workflow, create_workflow
 from workflow.core.context import Context as AnyContext
 from workflow.runtime import Queue, RunResult, WorkflowRuntime
 from workflow.runtime.testing import CrashingStore, CrashPoint, LostConnection
@@ -206,6 +206,71 @@ async def test_a_time_limit_begins_anew() -> None:
     assert (await runtime.sweep()).summary.total == 0
     world.clock.advance(MINUTE)
     assert (await runtime.sweep()).summary.timers == {"cancelled": 1}
+
+
+@asynchronous
+async def test_a_time_limit_does_not_grow() -> None:
+    """Of a run that is retried days later, and again, the limit is as far away as at first; of its rerun too."""
+    world = World()
+    runtime = world.runtime()
+    await runtime.start_run("fail", run_id="f", input="x", timeout=60)
+    for _ in range(3):
+        world.clock.advance(DAY)
+        assert (await runtime.retry_run("f")).kind == "errored"
+        run = await runtime.get_run("f")
+        assert run is not None
+        assert run.expires_at == world.clock.now() + MINUTE
+    world.clock.advance(DAY)
+    rerun = await runtime.rerun_from("f", "broken")
+    assert rerun.run is not None
+    assert rerun.run.expires_at == world.clock.now() + MINUTE
+
+
+@asynchronous
+async def test_of_several_failures_the_one_that_was_raised_is_repaired() -> None:
+    """Where a handler looks at all outcomes before it raises one, what failed after that one is void too."""
+    world, broken = World(), {"a", "b"}
+
+    def work(name: str) -> str:
+        if name in broken:
+            raise ValueError(name)
+        return name
+
+    @create_workflow(id="both")
+    async def both(ctx: Context[None]) -> list[str]:
+        steps = (ctx.step(name, work, name) for name in "ab")
+        results: list[str | BaseException] = await asyncio.gather(*steps, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return [str(result) for result in results]
+
+    runtime = world.runtime(workflows=[both])
+    failed = await runtime.start_run(both, run_id="r")
+    assert failed.error is not None
+    assert "'a'" in failed.error.message
+    broken.clear()
+    assert (await runtime.retry_run("r")).output == ["a", "b"]
+
+
+@asynchronous
+async def test_a_step_that_is_tried_once_gets_its_attempt_anew() -> None:
+    """A step with `Retry.at_most_once` is executed once more by a retry, and not taken for one that was interrupted."""
+    world, broken = World(), True
+
+    def work() -> str:
+        if broken:
+            raise ValueError("declined")
+        return "charged"
+
+    @create_workflow(id="once")
+    async def once(ctx: Context[None]) -> str:
+        return await ctx.step("charge", work, retry=Retry.at_most_once())
+
+    runtime = world.runtime(workflows=[once])
+    assert (await runtime.start_run(once, run_id="r")).kind == "errored"
+    broken = False
+    assert (await runtime.retry_run("r")).output == "charged"
 
 
 @asynchronous

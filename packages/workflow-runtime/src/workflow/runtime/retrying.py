@@ -13,14 +13,15 @@ from typing import Any
 
 from workflow.core import ErrorInfo, InvalidArgumentError, StepError
 from workflow.core.errors import qualified_name
-from workflow.core.events import RunRetried
+from workflow.core.events import RunRetried, StepFailed
 from workflow.core.journal import read_events, standing, write_event
 from workflow.core.records import LogRecord, NewMail, RunRecord
 
-__all__ = ["Resumption", "history_before", "plan_retry"]
+__all__ = ["Resumption", "history_before", "limit_anew", "plan_retry"]
 
 _BY_A_STEP = {qualified_name(StepError), qualified_name(BaseExceptionGroup)}
 _OF_STEPS = {"STEP_STARTED", "STEP_RETRYING", "STEP_FINISHED", "STEP_FAILED"}
+_ATTEMPTS = {"STEP_STARTED", "STEP_RETRYING"}
 _ENDS = {"RUN_ERRORED", "RUN_CANCELLED"}
 
 
@@ -45,7 +46,7 @@ def plan_retry(
     error = ErrorInfo.model_validate_json(run.error) if run.error is not None else None
     start = _start_of(run.run_id, events, from_step) if from_step is not None else _failure(run, events, error)
     step_id = getattr(events[start], "id", None) if start < len(events) else None
-    void = [event for event in events[:start] if event.type == "STEP_RETRYING" and event.id == step_id]
+    void = [event for event in events[:start] if event.type in _ATTEMPTS and event.id == step_id]
     void += events[start:]
     retried = RunRetried(at=now, voided=tuple(event.index for event in void), reason=reason, error=error)
     return Resumption(write_event(retried, len(log)), tuple(_mail(event) for event in void if _is_mail(event)))
@@ -58,6 +59,14 @@ def history_before(run: RunRecord, log: Sequence[LogRecord], step_id: str) -> tu
     return tuple(replace(record, index=number) for number, record in enumerate(kept))
 
 
+def limit_anew(run: RunRecord, log: Sequence[LogRecord], at: datetime) -> datetime | None:
+    """The time limit of a run that begins again: as far away as it was when the run was created, or retried last."""
+    if run.expires_at is None:
+        return None
+    retries = [event for event in read_events(run.run_id, log) if isinstance(event, RunRetried)]
+    return at + (run.expires_at - (retries[-1].at if retries else run.created_at))
+
+
 def _failure(run: RunRecord, events: Sequence[Any], error: ErrorInfo | None) -> int:
     """The place of the first event that is void."""
     kind = "CANCEL_REQUESTED" if run.status == "cancelled" else None
@@ -65,7 +74,17 @@ def _failure(run: RunRecord, events: Sequence[Any], error: ErrorInfo | None) -> 
         kind = "STEP_FAILED"
     places = [place for place, event in enumerate(events) if event.type == kind or event.type in _ENDS]
     failures = [place for place in places if events[place].type == kind]
-    return failures[-1] if failures else min(places, default=len(events))
+    if not failures:
+        return min(places, default=len(events))
+    # Several may have failed, and the handler raised one of the errors: what came after that one is void as well.
+    named = [place for place in failures if kind == "STEP_FAILED" and _raises(events[place], error)]
+    return (named or failures)[-1]
+
+
+def _raises(event: StepFailed, error: ErrorInfo | None) -> bool:
+    """Whether this failure is what the handler has raised, as far as its text tells."""
+    failure = event.error and ErrorInfo.of(event.error.as_step_error(event.id, event.attempt))
+    return failure is not None and error is not None and failure.message == error.message
 
 
 def _start_of(run_id: str, events: Sequence[Any], step_id: str) -> int:

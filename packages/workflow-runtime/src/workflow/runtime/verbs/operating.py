@@ -14,7 +14,7 @@ from workflow.core.records import LogRecord, NewRun, RunRecord
 from workflow.runtime.diagnosis import Diagnosis, diagnose, diagnose_open
 from workflow.runtime.driving import Budget
 from workflow.runtime.results import RunResult
-from workflow.runtime.retrying import history_before, plan_retry
+from workflow.runtime.retrying import history_before, limit_anew, plan_retry
 from workflow.runtime.spans import count, span
 
 from .parts import RuntimeParts
@@ -54,7 +54,12 @@ class Operating(RuntimeParts):
         run, log = await self._ended_run(run_id)
         plan = plan_retry(run, log, from_step=from_step, reason=reason, now=at)
         reopened = await self.store.reopen(
-            run_id, expected_index=len(log), record=plan.record, mail=plan.mail, expires_at=_anew(run, at), now=at
+            run_id,
+            expected_index=len(log),
+            record=plan.record,
+            mail=plan.mail,
+            expires_at=limit_anew(run, log, at),
+            now=at,
         )
         if reopened is None:
             return await self._state_of(run_id)
@@ -90,7 +95,7 @@ class Operating(RuntimeParts):
             queue=run.queue,
             key=run.key,
             priority=run.priority,
-            expires_at=_anew(run, at),
+            expires_at=limit_anew(run, log, at),
             log=history_before(run, log, step_id),
         )
         created = await self.store.create_run(new, lease=None, now=at)
@@ -165,8 +170,3 @@ class Operating(RuntimeParts):
             if deleted < batch:
                 break
         return total
-
-
-def _anew(run: RunRecord, at: datetime) -> datetime | None:
-    """The time limit of a run that begins again: as far away as it was when the run was created."""
-    return None if run.expires_at is None else at + (run.expires_at - run.created_at)
