@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from workflow.core import Context, DefinitionError, InvalidArgumentError, StoreError, create_workflow
 from workflow.runtime import MemoryStore, Registration, Schedule, WorkflowRuntime, cron, every
 from workflow.runtime.contract import Capabilities
-from workflow.runtime.schedules.interventions import pause, resume
+from workflow.runtime.schedules.interventions import backfill, pause, resume
 from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey
 from workflow.runtime.schedules.spec import Spec
 from workflow.runtime.schedules.state import LastTick, State
@@ -544,3 +544,24 @@ def test_the_state_of_a_row_comes_back_as_it_was() -> None:
     for text in ("", "1", "[]", "{}", '{"identity":"x"}', spare.write().replace("2026", "MMXXVI")):
         with pytest.raises(StoreError, match="can't be read"):
             State.read(KEY, text)
+
+
+@pytest.mark.parametrize("overlap", ["cancel_previous", "terminate_previous"])
+@asynchronous
+async def test_a_tick_does_not_stop_its_own_run(overlap: Any) -> None:
+    """Where a backfill has started the run of a tick before the tick came, the tick finds it there, and lets it be."""
+    store = MemoryStore()
+    hourly = host(store, overlap=overlap)
+    await hourly.look(START)
+    now = at("2026-01-01T01:00:20")
+    filling = backfill(await row(store), now, hourly.registered[0], [at("2026-01-01T01:00:00")])
+    assert await store.commit_schedule(filling)
+    done = await hourly.look(now)
+    run = await store.get_run(run_of(1))
+    assert run is not None
+    assert (run.status, run.mail_count, done.cancelled) == ("queued", 0, [])
+    assert await told(store) == ["backfilled 01-01:00", "started 01-01:00"]
+    await hourly.look(now + HOUR)
+    run = await store.get_run(run_of(1))
+    assert run is not None
+    assert (run.status == "cancelled", run.mail_count) == ((True, 0) if "term" in overlap else (False, 1))

@@ -195,20 +195,26 @@ class _Look:
         self, state: State, keep: datetime, last: datetime, told: tuple[TickRecord, ...]
     ) -> ScheduleCommit:
         told = (*told, *self._replaced(state, keep, last))
-        if not self._record.active:
+        previous = self._previous(last)
+        if not previous:
             return self._start(last, replace(state, after=last, waiting=None), told)
         mail = cancel_mail(f"The tick {instant_text(last)} of schedule {self._schedule.id!r} is due.")
-        return self._wait(last, replace(state, after=last), told, cancel=self._record.active, cancel_mail=mail)
+        return self._wait(last, replace(state, after=last), told, cancel=previous, cancel_mail=mail)
 
     def _terminate_previous(
         self, state: State, keep: datetime, last: datetime, told: tuple[TickRecord, ...]
     ) -> ScheduleCommit:
         told = (*told, *self._replaced(state, keep, last))
         moves: dict[str, Any] = {}
-        if self._record.active:
+        if previous := self._previous(last):
             termination = write_event(RunCancelled(at=self._now), 0).event
-            moves = {"terminate": self._record.active, "termination": termination}
+            moves = {"terminate": previous, "termination": termination}
         return self._start(last, replace(state, after=last, waiting=None), told, **moves)
+
+    def _previous(self, tick: datetime) -> tuple[str, ...]:
+        """The runs under way that a tick puts an end to: not its own, which a backfill may have started before it."""
+        own = self._mine.run_id(tick)
+        return tuple(run_id for run_id in self._record.active if run_id != own)
 
     def _replaced(self, state: State, keep: datetime, last: datetime) -> tuple[TickRecord, ...]:
         """What waited, and all but the last of what is due: it would only be started to be stopped."""
