@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+from workflow.core.records import Lease
+from workflow.runtime import MemoryStore, Queue
 from workflow.runtime.claiming import Group, Quota, Rota, Turn, shares
+
+from .runtime_kit import START
 
 PARTS = ["recovered", "ready", "timers"]
 
@@ -105,3 +110,24 @@ def test_a_flood_of_one_workflow_lets_the_others_through() -> None:
     assert asked == ["abc", "bc", "abc", "bc", "abc", "abc"]
     rota.reopen()
     assert next_turn(rota, 1).ids == {"b", "c"}
+
+
+def test_only_claims_that_bring_something_count() -> None:
+    """Every fourth run is claimed by age, however many claims in between find no free slot."""
+    rota = Rota.of(["a"], queues=[Queue("a", concurrency=1)])
+    by_age: list[bool] = []
+
+    class Store(MemoryStore):
+        async def claim_queue(self, *_: Any, **options: Any) -> Any:
+            by_age.append(options["by_age"])
+            return []
+
+    async def claim() -> None:
+        rota.reopen()
+        turn = next(turn for _ in range(2) if (turn := next_turn(rota, 1)).group.queue is not None)
+        turn.note(await turn.claim(Store(), Lease("me", START), START) or brought(queued=len(by_age) % 2))
+
+    for _ in range(16):
+        asyncio.run(claim())
+    brought_something = by_age[::2]
+    assert brought_something == [False, False, False, True] * 2

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from workflow.core import Context, DefinitionError, InvalidArgumentError, Workflow, create_workflow
+from workflow.core.events import StepFinished
 from workflow.runtime import MemoryStore, Queue, RateLimit, Registration, WorkflowRuntime
 from workflow.runtime.testing import skip_time
 
@@ -190,6 +191,21 @@ async def test_higher_priority_goes_first_and_nobody_starves() -> None:
 
 
 @asynchronous
+async def test_nobody_starves_where_each_sweep_gets_one() -> None:
+    """Age has its turn in sweeps as well that start one run each, by a rate, in processes that remember nothing."""
+    gauge, world = Gauge(), World()
+    limited = Registration(gauge.workflow, rate_limit=RateLimit(1, per=60))
+    await world.runtime(workflows=[limited]).start_run("count", run_id="old", input="old", drive=False)
+    for number in range(40):
+        runtime = world.runtime(workflows=[limited])
+        await runtime.start_run("count", run_id=f"r{number}", input=str(number), priority=1, drive=False)
+        world.clock.advance(61)
+        assert (await runtime.sweep()).summary.total == 1
+    assert "old" in gauge.order
+    assert gauge.order.index("old") > 0
+
+
+@asynchronous
 async def test_a_rate_is_kept() -> None:
     """No more runs start in a period than the limit; the rest start when there is room again."""
     gauge, world = Gauge(), World()
@@ -241,12 +257,30 @@ def test_bad_limits_fail_where_they_are_written() -> None:
         RateLimit(0)
     with pytest.raises(DefinitionError, match="longer than nothing"):
         RateLimit(1, per=0)
+    for wrong in ("rate_limit", "rate_limit_per_key"):
+        with pytest.raises(DefinitionError, match="write RateLimit"):
+            Registration(workflow, **{wrong: 5})  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match="limits of its own"):
         Registration(workflow, queue="q", concurrency=1)
     with pytest.raises(DefinitionError, match="not among queues="):
         WorkflowRuntime(MemoryStore(), [Registration(workflow, queue="q")])
     with pytest.raises(DefinitionError, match="two queues named 'count'"):
         WorkflowRuntime(MemoryStore(), [Registration(workflow, concurrency=1)], queues=[Queue("count")])
+
+
+@asynchronous
+async def test_the_own_queue_of_a_workflow_is_for_its_runs() -> None:
+    """No claim would look there for the runs of another one."""
+    world, gauge = World(), Gauge()
+    greet = world.app.workflows[0]
+    with pytest.raises(DefinitionError, match="own one of the workflow"):
+        world.runtime(workflows=[Registration(greet, queue="count"), Registration(gauge.workflow, concurrency=1)])
+    with pytest.raises(DefinitionError, match="own one of the workflow"):
+        world.runtime(workflows=[Registration(greet, queue="count"), gauge.workflow], queues=[Queue("count")])
+    runtime = world.runtime(workflows=[greet, Registration(gauge.workflow, concurrency=1)])
+    with pytest.raises(InvalidArgumentError, match="own one of workflow 'count'"):
+        await runtime.start_run(greet, input="Ann", queue="count", drive=False)
+    assert await world.store.next_due(["greet", "count"]) is None
 
 
 # Time limits
@@ -309,6 +343,25 @@ async def test_a_cancelled_run_is_not_cancelled_again_by_its_limit() -> None:
     events = await runtime.get_timeline("b")
     assert sum(event.type == "CANCEL_REQUESTED" for event in events) == 1  # type: ignore[attr-defined]
     assert world.app.ran("b") == ["book", "unbook"]
+
+
+@asynchronous
+async def test_a_second_request_does_not_disturb_compensation() -> None:
+    """A person who cancels what its time limit has cancelled already does not interrupt what it undoes."""
+    world = World()
+    runtime = world.runtime()
+    await runtime.start_run("book", run_id="b", timeout=60)
+    blocked = world.app.blocks("unbook")
+    world.clock.advance(60)
+    sweeping = asyncio.create_task(runtime.sweep())
+    await world.app.entered["unbook"].wait()
+    assert (await runtime.cancel_run("b")).kind == "running"
+    for _ in range(10):
+        await asyncio.sleep(0)
+    blocked.set()
+    assert (await sweeping).summary.timers == {"cancelled": 1}
+    done = [event.id for event in await runtime.get_timeline("b") if isinstance(event, StepFinished)]
+    assert done == ["book", "unbook"]
 
 
 # Debounce

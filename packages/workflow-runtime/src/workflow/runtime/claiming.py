@@ -65,6 +65,8 @@ class Group:
     open: list[str] = field(default_factory=list[str])
     """The parts that there may be more of. The first one is asked first where there is room for few."""
     claims: int = 0
+    """How many have brought something. Others don't count: they could come between in such a way that every turn by
+    age is one of them."""
     flood: str | None = None
     """The workflow that the last claim brought nothing but runs of, and as many as were asked for."""
     others_dry: bool = False
@@ -117,13 +119,13 @@ class Turn:
         group = self.group
         if group.queue is None:
             return await store.claim_due(self.ids, lease, limits=self.limits, now=now, without=group.without)
-        group.claims += 1
-        by_age = group.claims % _BY_AGE == 0
+        by_age = group.claims % _BY_AGE == _BY_AGE - 1
         return await store.claim_queue(group.queue, self.ids, lease, limits=self.limits, now=now, by_age=by_age)
 
     def note(self, claimed: Collection[ClaimedRun]) -> None:
         """A part that brought less than was asked for is done; one that brought it all goes to the end of the line."""
         full = len(claimed) >= sum(self.asked.values())
+        self.group.claims += bool(claimed)
         if self.ids != self.group.ids:
             self.group.flood, self.group.others_dry = None, not full
             return
@@ -151,8 +153,13 @@ class Rota:
         ids: Collection[str],
         per_workflow: int | Mapping[str, int] | None = None,
         queues: Iterable[Queue] = (),
+        *,
+        claims: int = 0,
     ) -> Rota:
-        """Queues are claimed each by itself, workflows that have a limit in this process too, all others together."""
+        """Queues are claimed each by itself, workflows that have a limit in this process too, all others together.
+
+        `claims`: how many of each queue are taken to have been made, which decides when age has its turn.
+        """
         limits = dict.fromkeys(ids, per_workflow) if isinstance(per_workflow, int) else dict(per_workflow or {})
         quotas = {workflow_id: Quota(limit) for workflow_id, limit in limits.items()}
         limited = sorted((queue for queue in queues if queue.limited), key=lambda queue: queue.name)
@@ -160,7 +167,7 @@ class Rota:
         groups = _split(frozenset(ids), quotas, without=without)
         for queue in limited:
             own = frozenset(ids) & {queue.name}
-            groups += _split(own or frozenset(ids), quotas, queue=queue)
+            groups += _split(own or frozenset(ids), quotas, queue=queue, claims=claims)
         return cls(groups)
 
     def reopen(self) -> None:
@@ -200,8 +207,9 @@ def _split(
     *,
     queue: Queue | None = None,
     without: frozenset[str] = frozenset(),
+    claims: int = 0,
 ) -> list[Group]:
     """One group for each workflow that has a quota, and one for the rest."""
-    groups = [Group(frozenset({id}), quotas[id], queue, without) for id in sorted(ids & quotas.keys())]
+    groups = [Group(frozenset({id}), quotas[id], queue, without, claims=claims) for id in sorted(ids & quotas.keys())]
     rest = ids - quotas.keys()
-    return [Group(rest, None, queue, without), *groups] if rest else groups
+    return [Group(rest, None, queue, without, claims=claims), *groups] if rest else groups

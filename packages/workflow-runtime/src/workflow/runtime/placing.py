@@ -34,13 +34,13 @@ def place(registry: Registry, new: NewRun, value: Any, asked: Placement) -> NewR
     """
     registration = registry.registration(new.workflow_id)
     timeout = registration.timeout if asked.timeout is None else asked.timeout
-    return replace(
-        new,
-        queue=_queue(registry, registration, asked.queue),
-        key=_key(registration, value) if asked.key is None else identifier(asked.key, "key"),
-        priority=checked_priority(registration.priority if asked.priority is None else asked.priority),
-        expires_at=None if timeout is None else new.due_at + span(timeout, "timeout"),
-    )
+    queue = _queue(registry, registration, asked.queue)
+    key = _key(registration, value) if asked.key is None else identifier(asked.key, "key")
+    priority = checked_priority(registration.priority if asked.priority is None else asked.priority)
+    if timeout is None and (queue, key, priority, None) == (new.queue, new.key, new.priority, new.expires_at):
+        return new  # as nearly all are
+    expires_at = None if timeout is None else new.due_at + span(timeout, "timeout")
+    return replace(new, queue=queue, key=key, priority=priority, expires_at=expires_at)
 
 
 def _queue(registry: Registry, registration: Registration, asked: str | None) -> str | None:
@@ -53,6 +53,8 @@ def _queue(registry: Registry, registration: Registration, asked: str | None) ->
             f"This runtime has no queue {name!r} (it has: {names}). Declare it: "
             f"WorkflowRuntime(..., queues=[Queue({name!r}, ...)])."
         )
+    if name != own and name in registry.ids:  # claims take nothing but that workflow's runs from it
+        raise InvalidArgumentError(f"The queue {name!r} is the own one of workflow {name!r}: {own!r} can't be in it.")
     return name if name != own or name in registry.queues else None
 
 

@@ -66,6 +66,11 @@ class Queue:
         for limit, what in ((self.concurrency, "concurrency"), (self.concurrency_per_key, "concurrency_per_key")):
             if limit is not None:
                 count(limit, f"{what} of queue {self.name!r}", least=1)
+        for rate in (self.rate_limit, self.rate_limit_per_key):
+            if rate is not None and not isinstance(rate, RateLimit):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise DefinitionError(
+                    f"A rate limit of queue {self.name!r}: write RateLimit(100, per=60), not {rate!r}."
+                )
         if self.holds not in ("running", "started"):
             raise DefinitionError(f"holds of queue {self.name!r} must be 'running' or 'started', not {self.holds!r}.")
 

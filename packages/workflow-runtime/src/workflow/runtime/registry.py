@@ -111,6 +111,11 @@ class Registry:
                 raise DefinitionError(
                     f"Workflow {id!r} is registered for the queue {registration.queue!r}, which is not among queues=."
                 )
+            if registration.queue is not None and registration.queue != id and registration.queue in self.ids:
+                raise DefinitionError(
+                    f"Workflow {id!r} is registered for the queue {registration.queue!r}, which is the own one of the "
+                    "workflow of that name: for runs of both, name a queue otherwise."
+                )
 
     def _add(self, item: Workflow[Any, Any] | Registration) -> None:
         registration = item if isinstance(item, Registration) else Registration(item)

@@ -6,7 +6,9 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
+from zlib import crc32
 
 from workflow.core.records import ENDED, ClaimedRun, NewRun
 
@@ -46,7 +48,8 @@ class Sweep:
         keep_events: bool,
     ) -> None:
         self._store = store
-        self._rota = Rota.of(registry.ids, queues=registry.queues.values())
+        claims = _claims_before(budget.clock.now())
+        self._rota = Rota.of(registry.ids, queues=registry.queues.values(), claims=claims)
         self._rota.reopen()
         self._driver = driver
         self._owner = owner
@@ -173,3 +176,9 @@ class Sweep:
             deadline_reached=self._out_of_time or self._budget.spent,
             remaining_may_exist=yielded or self._out_of_time or self._cut_short or self._materialized.remaining,
         )
+
+
+def _claims_before(now: datetime) -> int:
+    """Where a sweep takes up the turns of age and priority. A host may get one run of a queue with each sweep, in a
+    process that remembers no other: with a fixed beginning, age would never have its turn."""
+    return crc32(now.isoformat().encode())

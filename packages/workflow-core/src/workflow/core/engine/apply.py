@@ -184,6 +184,8 @@ class Applier:
         return False
 
     def _cancel_requested(self, event: CancelRequested) -> bool:
+        if self._session.cancelled:
+            return False  # asked again, where the time limit was first: compensation is not disturbed
         self._session.cancelled = True
         if self._session.expiry is not None:
             self._session.expiry.lift()
