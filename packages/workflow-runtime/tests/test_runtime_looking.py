@@ -375,3 +375,15 @@ async def test_bad_purges_delete_nothing(wrong: dict[str, Any]) -> None:
         arguments: dict[str, Any] = {"older_than": datetime(2100, 1, 1, tzinfo=UTC)} | wrong
         await runtime.purge(**arguments)
     assert len(await listed(runtime)) == 8
+
+
+@asynchronous
+async def test_a_run_that_ended_twice_is_purged_once() -> None:
+    """A run that was retried and failed again at the same moment does not come up again when it is gone."""
+    world = World()
+    runtime = world.runtime()
+    await runtime.start_run("fail", run_id="f", input="x")
+    await runtime.retry_run("f")
+    world.clock.advance(60)
+    assert await runtime.purge(timedelta(0), limit=1) == 1
+    assert await runtime.purge(timedelta(0)) == 0

@@ -109,7 +109,8 @@ class MemoryStore(MemorySchedules, InMemoryRunStore, ExecutionStore):
         for heap in heaps:
             while heap and heap[0][0] < older_than and len(purged) < limit:
                 completed_at, run_id = heappop(heap)
-                if self._runs[run_id].completed_at == completed_at:  # it has not been reopened since
+                run = self._runs.get(run_id)  # one that was reopened has an entry for each of its ends
+                if run is not None and run.completed_at == completed_at:
                     purged.add(run_id)
         for run_id in purged:
             self._forget(run_id)
