@@ -46,18 +46,28 @@ class Context(Generic[InputT, StateT]):
     workflow_version: str | None
     input: InputT
     state: StateT
-    runtime: RuntimeView
-    logger: logging.LoggerAdapter[logging.Logger]
 
     def __init__(self, session: Session, primitives: Primitives, input: InputT, state: StateT) -> None:
+        self._session = session
         self._primitives = primitives
+        self._logger: _ReplaySilentLogger | None = None
         self.run_id = session.run.run_id
         self.workflow_id = session.run.workflow_id
         self.workflow_version = session.run.workflow_version
         self.input = input
         self.state = state
-        self.runtime = RuntimeView(session, primitives)
-        self.logger = _ReplaySilentLogger(session)
+
+    @property
+    def runtime(self) -> RuntimeView:
+        """The budget of this drive, and how to end it early."""
+        return RuntimeView(self._session, self._primitives)
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Logs with the ids of the run, and is silent during replay."""
+        if self._logger is None:  # few handlers log
+            self._logger = _ReplaySilentLogger(self._session)
+        return self._logger
 
     @overload
     async def step(

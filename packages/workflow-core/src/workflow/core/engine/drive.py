@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -34,6 +35,7 @@ from workflow.core.journal import read_history
 from workflow.core.middleware import compose
 from workflow.core.payload import check_size
 from workflow.core.records import ENDED, ClaimedRun, RunRecord, Transition, Wait
+from workflow.core.telemetry import NO_TELEMETRY
 
 from .apply import Applier
 from .environment import DriveEnvironment
@@ -105,12 +107,15 @@ class Drive:
         if self._live is not None:
             self._live.tell_lost()
 
-    async def run(self) -> DriveOutcome:
-        """Drive the run. Errors of the workflow are in the outcome.
+    def run(self) -> Coroutine[Any, Any, DriveOutcome]:
+        """Drive the run: await it. Errors of the workflow are in the outcome.
 
         Raises what the store raises when it can't be reached (the lease runs out then, and another drive takes over),
         and `asyncio.CancelledError` when the host cancels it, after the run was released for somebody else.
         """
+        return self._run_guarded() if self._environment.telemetry is NO_TELEMETRY else self._run_traced()
+
+    async def _run_traced(self) -> DriveOutcome:
         with self._environment.telemetry.drive(self._run) as span:
             outcome = await self._run_guarded()
             failed = outcome.exception if outcome.kind == "errored" else None
@@ -158,13 +163,9 @@ class Drive:
         if not session.history:
             self._emit_started(session)
 
-        async def handle() -> Any:
-            ctx._check_given()
-            return await self._handle(definition, ctx, session)
-
         try:
-            layers = definition.middleware
-            result = await (compose(layers, ctx, ctx._give, handle) if layers else handle)()
+            handled = self._within_middleware if definition.middleware else self._handle
+            result = await handled(definition, ctx, session)
         except (Exception, asyncio.CancelledError, Suspension) as error:
             return await self._left_with(error)
         return await self._left_with(None, result)
@@ -190,8 +191,15 @@ class Drive:
             RunStarted, at=ledger.now(), workflow_id=run.workflow_id, workflow_version=run.workflow_version
         )
 
+    def _within_middleware(self, definition: Workflow[Any, Any], ctx: Any, session: Session) -> Awaitable[Any]:
+        async def handle() -> Any:
+            return await self._handle(definition, ctx, session)
+
+        return compose(definition.middleware, ctx, ctx._give, handle)()
+
     async def _handle(self, definition: Workflow[Any, Any], ctx: Any, session: Session) -> Any:
         """The innermost of the onion: run the handler until it ends (return or raise what it did) or the run pauses."""
+        ctx._check_given()
         assert self._state is not None
         handler = self._handler = HandlerTask(session, definition.handler, ctx)
         applier = Applier(session)

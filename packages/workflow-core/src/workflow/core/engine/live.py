@@ -112,7 +112,7 @@ class Live:
                 if rounds % _BREATH == 0:
                     await asyncio.sleep(0)
             elif self._steps.turns:
-                await self._stand_still(self._steps.turns.popleft())
+                await self._stand_still(self._steps.turns.pop(0))
             else:
                 await self._proceed()
 
@@ -413,8 +413,14 @@ class Live:
         await self._wait(min(at for at in times if at is not None), busy=False)
 
     async def _wait(self, until: datetime | None, *, busy: bool) -> None:
+        waker = self._waker
         if not self._news:
-            await self._waker.wait(until, busy=busy)
+            if until is not None:
+                await waker.wait(until, busy=busy)
+            else:
+                if not waker.woken:
+                    await waker.waiter()
+                waker.woken = False
         if self._news and not self._lost:
             self._news = False
             await self._commit()

@@ -74,7 +74,7 @@ class Primitives:
                 return type_.decode(known.text, "")
             except PayloadError as error:
                 await self._block(unfit_result(id, self._session.run.run_id, error))
-        future = asyncio.Future[Any](loop=self._loop)
+        future: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
         operation = StepOperation(id, future, fn, args, retry or self._default_retry, limit, type_, meta)
         self._operations.open_reserved(operation)
         try:

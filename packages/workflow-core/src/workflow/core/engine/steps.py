@@ -80,7 +80,7 @@ class StepRunner:
         self.cut_off: set[Attempt] = set()
         """Attempts that were cancelled and have not ended yet."""
         self.completed: deque[Completion] = deque()
-        self.turns: deque[Turn] = deque()
+        self.turns: list[Turn] = []
         """Transactions that are ready to commit."""
 
     def start(self, operation: StepOperation, now: datetime) -> None:

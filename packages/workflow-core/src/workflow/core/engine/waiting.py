@@ -16,33 +16,37 @@ class Waker:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._woken = False
+        self._loop = asyncio.get_running_loop()
+        self.woken = False
+        """Whether `wake` was called. Who has waited, or need not, puts it back."""
         self._waiter: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
         """End the current wait, or the next one at once."""
-        self._woken = True
+        self.woken = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def wait(self, until: datetime | None, *, busy: bool) -> None:
+    def waiter(self) -> asyncio.Future[None]:
+        """Done when woken; not to be asked for if that has happened before."""
+        self._waiter = self._loop.create_future()
+        return self._waiter
+
+    async def wait(self, until: datetime, *, busy: bool) -> None:
         """Return when woken, or when the clock has reached `until`."""
-        if not self._woken:
-            self._waiter = asyncio.get_running_loop().create_future()
-            disarm = self._arm(until, busy) if until is not None else None
+        if not self.woken:
+            waiter, disarm = self.waiter(), self._arm(until, busy)
             try:
-                await self._waiter
+                await waiter
             finally:
-                self._waiter = None
-                if disarm is not None:
-                    disarm()
-        self._woken = False
+                disarm()
+        self.woken = False
 
     def _arm(self, until: datetime, busy: bool) -> Callable[[], object]:
         if isinstance(self._clock, SystemClock):
             delay = max((until - self._clock.now()).total_seconds(), 0)
-            return asyncio.get_running_loop().call_later(delay, self.wake).cancel
-        return asyncio.get_running_loop().create_task(self._sleep(until, busy)).cancel
+            return self._loop.call_later(delay, self.wake).cancel
+        return self._loop.create_task(self._sleep(until, busy)).cancel
 
     async def _sleep(self, until: datetime, busy: bool) -> None:
         await self._clock.sleep_until(until, busy=busy)

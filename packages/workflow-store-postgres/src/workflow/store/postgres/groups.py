@@ -93,7 +93,7 @@ class Group(Generic[Item, Answer]):
             await asyncio.sleep(0 if self._waiting else _FIRST_PAUSE)
 
     def _enqueue(self, key: str, item: Item) -> asyncio.Future[Answer]:
-        waiting = _Waiting[Item, Answer](key, item, self._loop.create_future())
+        waiting: _Waiting[Item, Answer] = _Waiting(key, item, self._loop.create_future())
         self._waiting.append(waiting)
         self._start_writer()
         return waiting.future
