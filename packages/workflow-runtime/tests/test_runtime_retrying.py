@@ -7,9 +7,18 @@ from typing import Any
 
 import pytest
 
-from workflow.core import Context, InvalidArgumentError, Retry, RunNotFoundError, StepError, Workflow, create_workflow
+from workflow.core import (
+    Context,
+    InvalidArgumentError,
+    PayloadError,
+    Retry,
+    RunNotFoundError,
+    StepError,
+    Workflow,
+    create_workflow,
+)
 from workflow.core.context import Context as AnyContext
-from workflow.runtime import Queue, RunResult, WorkflowRuntime
+from workflow.runtime import Queue, Registration, RunResult, Schedule, WorkflowRuntime, every
 from workflow.runtime.testing import CrashingStore, CrashPoint, LostConnection
 
 from .runtime_kit import DAY, MINUTE, World, asynchronous
@@ -337,6 +346,22 @@ async def test_what_can_not_be_retried() -> None:
 
 
 # In a new run
+
+
+@pytest.mark.parametrize("reason", [5, "\ud800"])
+@asynchronous
+async def test_a_reason_that_is_no_text_is_refused(reason: Any) -> None:
+    """Nothing is written that could not be shown to the next person who looks, of runs and schedules alike."""
+    world = World()
+    greet = Registration(world.app.workflows[0], schedules=[Schedule("s", every.hours(1), input="Ann")])
+    runtime = world.runtime(workflows=[greet, *world.app.workflows[1:]])
+    await runtime.start_run("fail", run_id="f", input="x")
+    for call in (runtime.retry_run("f", reason=reason), runtime.pause_schedule("s", reason=reason)):
+        with pytest.raises((InvalidArgumentError, PayloadError)):
+            await call
+    run = await runtime.get_run("f")
+    assert run is not None
+    assert (run.status, [info.paused for info in await runtime.list_schedules()]) == ("errored", [False])
 
 
 @asynchronous

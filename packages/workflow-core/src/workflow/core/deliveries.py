@@ -9,7 +9,7 @@ from .errors import DefinitionError, InvalidArgumentError, PayloadError
 from .payload import JSON_TYPES, payload_type, plain_text
 from .records import NewMail
 
-__all__ = ["approval_mail", "cancel_mail", "signal_mail", "value_text"]
+__all__ = ["approval_mail", "cancel_mail", "reason_text", "signal_mail", "value_text"]
 
 
 _REMEDY = "Convert it to JSON values, or give one model or dataclass that knows the types of its fields."
@@ -38,8 +38,13 @@ def approval_mail(approval_id: str, approved: bool, feedback: str | None, meta: 
 
 def cancel_mail(reason: str | None) -> NewMail:
     """A request to cancel. One run takes one."""
+    return NewMail("cancel", "cancel", "cancel", reason_text(reason, "The reason to cancel"))
+
+
+def reason_text(reason: str | None, what: str) -> str:
+    """The JSON text of a person's reason. Raises `InvalidArgumentError` or `PayloadError` for what is none."""
     _check(reason, "reason", str, optional=True)
-    return NewMail("cancel", "cancel", "cancel", plain_text(reason, "The reason to cancel", _REMEDY))
+    return plain_text(reason, what, _REMEDY)
 
 
 def value_text(value: Any, what: str) -> str:

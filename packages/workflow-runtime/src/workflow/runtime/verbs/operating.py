@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from workflow.core import InvalidArgumentError, RunNotFoundError
 from workflow.core.arguments import aware, identifier
+from workflow.core.deliveries import reason_text
 from workflow.core.records import LogRecord, NewRun, RunRecord
 from workflow.runtime.diagnosis import Diagnosis, diagnose, diagnose_open
 from workflow.runtime.driving import Budget
@@ -49,6 +50,7 @@ class Operating(RuntimeParts):
         and the other answers with the state that it has led to. Raises `RunNotFoundError`, and `InvalidArgumentError`
         for a run that has completed or has not ended, or has no such step.
         """
+        reason_text(reason, "The reason to retry")
         budget = self._budget(now, max_duration)
         at = budget.clock.now()
         run, log = await self._ended_run(run_id)

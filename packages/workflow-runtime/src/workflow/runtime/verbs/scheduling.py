@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from workflow.core import InvalidArgumentError, PayloadError, StoreError
 from workflow.core.arguments import aware, identifier
+from workflow.core.deliveries import reason_text
 from workflow.runtime.results import RunResult
 from workflow.runtime.schedules import interventions
 from workflow.runtime.schedules.materializing import after_commit
@@ -79,6 +80,7 @@ class Scheduling(RuntimeParts):
 
         Runs under way go on. A tick that waits for them is dropped. Raises `ScheduleNotFoundError`.
         """
+        reason_text(reason, "The reason to pause")
         key = await self._schedule_key(schedule_id, workflow_id)
         at = self._budget(now, None).clock.now()
         return self._info(key, await self._move(key, at, lambda record: interventions.pause(record, at, reason)))
