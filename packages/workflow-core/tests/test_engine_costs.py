@@ -86,9 +86,9 @@ def calls_per_step(workflow: Any) -> tuple[float, float]:
 
 
 def test_calls_per_step_in_a_row() -> None:
-    """A fresh step enters at most 118 functions, the host's event loop and the store included; a replayed one 11."""
+    """A fresh step enters at most 112 functions, the host's event loop and the store included; a replayed one 11."""
     fresh, replayed = calls_per_step(steps)
-    assert fresh <= 118
+    assert fresh <= 112
     assert replayed <= 11
 
 

@@ -143,12 +143,19 @@ def maybe_utc(at: datetime | None) -> datetime | None:
     return at if at is None or at.tzinfo is UTC else at.astimezone(UTC)
 
 
-def log_from_arrays(events: Iterable[str] | None, payloads: Iterable[str | None] | None) -> tuple[LogRecord, ...]:
+def log_from_arrays(events: Sequence[str] | None, payloads: Sequence[str | None] | None) -> tuple[LogRecord, ...]:
     """A whole log from two arrays in the order of its index, which has no gaps."""
     if events is None or payloads is None:
         return ()
-    pairs = zip(events, payloads, strict=True)
-    return tuple([log_record(index, event, payload) for index, (event, payload) in enumerate(pairs)])
+    assert len(events) == len(payloads)
+    columns = cast("Iterable[str]", _decoded(events)), _decoded(payloads)
+    return tuple(map(LogRecord, range(len(events)), *columns))
+
+
+def _decoded(values: Sequence[str | None]) -> Iterable[str | None]:
+    """`decode` of a column. Nearly none holds anything to decode, which is found out at once."""
+    beginnings = {value[:1] for value in values if value is not None}
+    return map(decode, values) if _MARK in beginnings else values
 
 
 def log_record(index: int, event: str, payload: str | None) -> LogRecord:
