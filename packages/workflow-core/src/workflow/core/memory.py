@@ -204,6 +204,7 @@ class InMemoryRunStore(RunStore):
     def _replace(self, run: StoredRun, new: NewRun, now: datetime) -> None:
         if run.workflow_id == new.workflow_id and run.status == "queued" and run.fence == 0:
             run.input, run.due_at, run.expires_at, run.updated_at = new.input, new.due_at, new.expires_at, now
+            run.queue, run.key, run.priority = new.queue, new.key, new.priority
             self._moved(run)
 
     def _claim(self, run: StoredRun, lease: Lease, now: datetime) -> ClaimedRun:

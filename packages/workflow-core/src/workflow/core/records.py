@@ -96,7 +96,7 @@ class NewRun:
     """What it begins with, where it goes on from a point of another run; `state` belongs to that."""
     state: str | None = None
     replace_unstarted: bool = False
-    """A run of this id that is queued and was never claimed gets this `input`, `due_at` and `expires_at` instead."""
+    """A run of this id that is queued and was never claimed gets this input, these times and this place instead."""
 
 
 @dataclass(frozen=True, slots=True)

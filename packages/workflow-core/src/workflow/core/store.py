@@ -35,8 +35,9 @@ class RunStore(ABC):
         is given (`claimed_from` is `queued`). Without a lease it is `queued`, due at `new.due_at`. Where a run of
         this id exists, nothing is written, `created` is False and `run` is its row: it is never claimed, whatever its
         workflow or input. Except with `new.replace_unstarted`, where that run is of the same workflow, `queued` and
-        was never claimed (fence 0): it gets the new `input`, `due_at` and `expires_at`. Repeating it after an unknown
-        end is safe, but a run created under the lost answer's lease is only taken up when that lease ends.
+        was never claimed (fence 0): it gets the new `input`, `due_at`, `expires_at`, `queue`, `key` and `priority`.
+        Repeating it after an unknown end is safe, but a run created under the lost answer's lease is only taken up when
+        that lease ends.
 
         The records of `new.log` are its log from index 0 on, and `new.state` its state.
         """

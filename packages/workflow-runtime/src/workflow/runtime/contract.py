@@ -215,7 +215,8 @@ class ExecutionStore(RunStore):
         - `starts` are created as by `create_run` without a lease; each says the schedule by its `schedule_id`.
         - `cancel_mail` is delivered to each run of `cancel` as by `deliver` without a lease.
         - Each run of `terminate` that has not ended becomes `cancelled`, `completed_at = now`, without owner, due time
-          and waits; its log gets `termination` as its last record, and its owner's commits are refused from then on.
+          and waits; its fence grows by one if it was ever claimed; its log gets `termination` as its last record, and
+          its owner's commits are refused from then on.
         - `ticks` are added to the history. Records of revisions older than the last `TICKS_KEPT` are deleted.
 
         Of several concurrent commits of one revision exactly one succeeds; the runs that a schedule has can only become
@@ -248,7 +249,8 @@ class ExecutionStore(RunStore):
         its log and this `mail` in its inbox.
 
         Only if the run has ended so and its log has `expected_index` records, otherwise None and nothing is written.
-        `completed_at`, `error` and `waits` go, `recoveries` is 0, `expires_at` is the given one, the fence stays. Mail
+        `completed_at`, `error` and `waits` go, `recoveries` is 0, `expires_at` is the given one. The fence of a run
+        that was ever claimed grows by one, so that no former owner can take its commit for applied. Mail
         of a `(kind, id)` that the run has had is delivered again: unconsumed, with a new `seq`. Requests to cancel,
         consumed or not, are forgotten, so that the run can be cancelled anew. Repeating it after an unknown end
         answers None if it had happened.

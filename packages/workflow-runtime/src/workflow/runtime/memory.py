@@ -14,7 +14,7 @@ from datetime import datetime
 from heapq import heappop, heappush
 
 from workflow.core.memory import InMemoryRunStore, StoredRun
-from workflow.core.records import ClaimedRun, Lease, RunRecord, RunStatus
+from workflow.core.records import ClaimedRun, Lease, NewRun, RunRecord, RunStatus
 
 from .contract import Capabilities, ClaimLimits, ExecutionStore, HeldLease, Renewal, RunFilter
 from .memory_queues import pick
@@ -141,8 +141,14 @@ class MemoryStore(MemorySchedules, InMemoryRunStore, ExecutionStore):
 
     def _added(self, run: StoredRun) -> None:
         super()._added(run)
-        self._lanes[run.workflow_id].add((run.workflow_id, run.queue_name))
+        self._lanes[run.workflow_id].add(_lane(run))
         insort(self._by_creation, (run.created_at, run.run_id))
+
+    def _replace(self, run: StoredRun, new: NewRun, now: datetime) -> None:
+        self._entered.pop((run.run_id, run.status), None)  # it may leave its lane
+        super()._replace(run, new, now)
+        self._lanes[run.workflow_id].add(_lane(run))
+        self._moved(run)
 
     def _moved(self, run: StoredRun) -> None:
         due_at = run.due_at
@@ -155,7 +161,7 @@ class MemoryStore(MemorySchedules, InMemoryRunStore, ExecutionStore):
 
     def _enter(self, run: StoredRun, due_at: datetime) -> None:
         self._entered[run.run_id, run.status] = due_at
-        heappush(self._due[(run.workflow_id, run.queue_name), run.status], (due_at, run.run_id))
+        heappush(self._due[_lane(run), run.status], (due_at, run.run_id))
 
     def _take_due(self, lanes: Collection[_Lane], status: RunStatus, limit: int, now: datetime) -> set[_Entry]:
         """Take at most `limit` due runs of a status out of their queues, the longest due first.
@@ -177,7 +183,7 @@ class MemoryStore(MemorySchedules, InMemoryRunStore, ExecutionStore):
         while heap:
             due_at, run_id = heap[0]
             run = self._runs.get(run_id)
-            if run is not None and run.status == queue[1] and run.due_at == due_at:
+            if run is not None and (_lane(run), run.status) == queue and run.due_at == due_at:
                 return heap[0]
             self._leave(queue)
             if run is not None and run.status == queue[1]:
@@ -202,6 +208,10 @@ class MemoryStore(MemorySchedules, InMemoryRunStore, ExecutionStore):
         if query.created_until is not None:
             end = min(end, bisect_left(self._by_creation, (query.created_until, "")))
         return end
+
+
+def _lane(run: StoredRun) -> _Lane:
+    return run.workflow_id, run.queue_name
 
 
 def _matches(run: StoredRun, query: RunFilter) -> bool:

@@ -84,6 +84,7 @@ class MemorySchedules(InMemoryRunStore, ExecutionStore):
         run.delivered = {item for item in run.delivered if item[0] != "cancel"}
         run.status, run.due_at, run.updated_at = "queued", now, now
         run.completed_at = run.error = None
+        run.fence += run.fence > 0
         run.waits, run.recoveries, run.expires_at = (), 0, expires_at
         for item in mail:
             self._put(run, item, now)
@@ -112,6 +113,7 @@ class MemorySchedules(InMemoryRunStore, ExecutionStore):
         run.log.append(LogRecord(len(run.log), commit.termination))
         run.status, run.due_at, run.owner, run.waits = "cancelled", None, None, ()
         run.completed_at = run.updated_at = commit.now
+        run.fence += run.fence > 0
         self._moved(run)
 
     def _added(self, run: StoredRun) -> None:

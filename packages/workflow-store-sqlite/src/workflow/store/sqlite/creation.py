@@ -26,7 +26,7 @@ _COLUMNS = (
 _PLACES = ", ".join("?" for _ in _COLUMNS.split(", "))
 
 _REPLACE = """
-UPDATE workflow_runs SET input = ?, due_at = ?, expires_at = ?, updated_at = ?
+UPDATE workflow_runs SET input = ?, due_at = ?, expires_at = ?, updated_at = ?, queue = ?, queue_key = ?, priority = ?
 WHERE run_id = ? AND workflow_id = ? AND status = 'queued' AND fence = 0
 """
 
@@ -51,7 +51,9 @@ def creating(
     )
     statements = [*_log(new, guard, guarding)]
     if new.replace_unstarted:
-        replaced = (new.input, micros(new.due_at), maybe_micros(new.expires_at), at, new.run_id, new.workflow_id)
+        placed = (new.queue, queue_key(new.key), new.priority)
+        times = (micros(new.due_at), maybe_micros(new.expires_at), at)
+        replaced = (new.input, *times, *placed, new.run_id, new.workflow_id)
         statements.append((f"{_REPLACE} AND {guard}", (*replaced, *guarding)))
     return [*statements, (insert, (*run, *queued, *leased, *guarding))]
 

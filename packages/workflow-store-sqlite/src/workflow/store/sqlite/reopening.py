@@ -38,7 +38,8 @@ ON CONFLICT (run_id, kind, id) DO UPDATE SET seq = excluded.seq, name = excluded
 
 _QUEUE = f"""
 UPDATE workflow_runs SET status = 'queued', due_at = ?, updated_at = ?, completed_at = NULL, error = NULL,
-  waits = '[]', awaits = '', recoveries = 0, expires_at = ?, log_length = log_length + 1, mail_count = mail_count + ?
+  waits = '[]', awaits = '', recoveries = 0, expires_at = ?, log_length = log_length + 1, mail_count = mail_count + ?,
+  fence = fence + (fence > 0)
 WHERE {_GUARD}
 RETURNING {RUN_COLUMNS}
 """

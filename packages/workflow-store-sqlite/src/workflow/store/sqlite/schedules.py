@@ -155,7 +155,7 @@ SELECT run_id, log_length, ?, NULL FROM workflow_runs WHERE {_OPEN_ONES}
 """
 _END = f"""
 UPDATE workflow_runs SET status = 'cancelled', completed_at = ?, updated_at = ?, owner = NULL, due_at = NULL,
-  waits = '[]', awaits = '', log_length = log_length + 1
+  waits = '[]', awaits = '', log_length = log_length + 1, fence = fence + (fence > 0)
 WHERE {_OPEN_ONES}
 """
 

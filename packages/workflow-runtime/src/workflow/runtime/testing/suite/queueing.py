@@ -270,9 +270,13 @@ class QueueingSuite(StoreSuite):
 
     @store_test
     async def test_an_unstarted_run_is_replaced(self, store: ExecutionStore) -> None:
-        """`replace_unstarted` gives a run that nobody has begun a new input and new times, and creates no other."""
+        """`replace_unstarted` gives a run that nobody has begun another input, other times and another place."""
         await create(store, "a", due=5, input='"old"')
-        again = await create(store, "a", due=9, input='"new"', now=3, replace_unstarted=True, expires_at=at(20))
+        place = {"queue": "q", "key": "k", "priority": 3}
+        again = await create(
+            store, "a", due=9, input='"new"', now=3, replace_unstarted=True, expires_at=at(20), **place
+        )
+        assert (again.queue, again.key, again.priority) == ("q", "k", 3)
         assert (again.input, again.due_at, again.expires_at) == ('"new"', at(9), at(20))
         assert (again.created_at, again.updated_at) == (at(0), at(3))
         assert await row(store, "a") == again

@@ -10,6 +10,7 @@ import pytest
 from workflow.core import LeaseLostError
 from workflow.core.records import RunRecord, Transition
 from workflow.runtime.contract import ExecutionStore
+from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey
 
 from .harness import Handles, StoreSuite, race_test, store_test
 from .samples import (
@@ -75,11 +76,11 @@ class ReopeningSuite(StoreSuite):
         run = await reopen(store, expires_at=at(99))
         assert run == await row(store)
         assert (run.status, run.due_at, run.completed_at, run.error) == ("queued", at(5), None, None)
-        assert (run.log_length, run.fence, run.recoveries, run.waits) == (3, before.fence, 0, ())
+        assert (run.log_length, run.fence, run.recoveries, run.waits) == (3, before.fence + 1, 0, ())
         assert (run.expires_at, run.queue, run.key, run.updated_at) == (at(99), "q", "k", at(5))
         claimed = await claim(store, now=6)
         assert claimed.log[2] == record(2, '"why"')
-        assert (claimed.claimed_from, claimed.run.fence) == ("queued", before.fence + 1)
+        assert (claimed.claimed_from, claimed.run.fence) == ("queued", before.fence + 2)
         assert (await store.commit(commit(claimed, 1, end(), now=7))).released
 
     @store_test
@@ -134,6 +135,22 @@ class ReopeningSuite(StoreSuite):
         await claim(store, now=6)
         with pytest.raises(LeaseLostError):
             await store.commit(commit(run, 1, end(), index=3))
+
+    @store_test
+    async def test_a_former_commit_is_not_taken_for_applied(self, store: ExecutionStore) -> None:
+        """A commit that would end the log where it ends now is refused: it is not what made the run as it is."""
+        run = await start(store, schedule_id="daily")
+        await store.commit(commit(run, 1))
+        if store.capabilities.schedules:
+            stop = ScheduleCommit(
+                ScheduleKey("orders", "daily"), 0, at(2), None, False, "{}", terminate=("r",), termination="{}"
+            )
+            assert await store.commit_schedule(stop)
+        else:
+            await store.commit(commit(run, 1, FAILED, index=1))
+        assert await reopen(store, index=2) is not None
+        with pytest.raises(LeaseLostError):
+            await store.commit(commit(run, 2, pause(signal_wait()), index=1))
 
     @store_test
     async def test_a_reopened_run_is_not_purged(self, store: ExecutionStore) -> None:

@@ -80,7 +80,7 @@ WITH {"" if patient else PATIENCE}asked AS ({asked(NEW, many=False)}, {scalars(_
 replaced AS (
     UPDATE :"schema".workflow_runs r SET
         input = h.input, due_at = h.due_at, wake_at = h.due_at, expires_at = h.expires_at, updated_at = h.now,
-        revision = r.revision + 1
+        queue = h.queue, key = h.key, priority = h.priority, revision = r.revision + 1
     FROM (
         SELECT a.* FROM asked a CROSS JOIN LATERAL (
             SELECT FROM :"schema".workflow_runs r

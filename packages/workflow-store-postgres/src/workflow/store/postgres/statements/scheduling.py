@@ -118,12 +118,16 @@ FROM asked a CROSS JOIN LATERAL (
     SELECT r.run_id FROM :"schema".workflow_runs r WHERE r.run_id = a.run_id LIMIT 1
 ) r"""
 
+# What a fence grows by, so that no former owner finds its commit applied. A run that was never claimed has none.
+_ANOTHER = "CASE WHEN r.fence > 0 THEN 1 ELSE 0 END"
+
 # $1 run_ids, $2 now, $3 the last event of each. The rows are locked.
 TERMINATE = f"""
 WITH ended AS (
     UPDATE :"schema".workflow_runs r SET
         status = 'cancelled', completed_at = $2::timestamptz, updated_at = $2, due_at = NULL, wake_at = NULL,
-        owner = NULL, waits = NULL, wait_keys = '{{}}', log_length = r.log_length + 1, revision = r.revision + 1
+        owner = NULL, waits = NULL, wait_keys = '{{}}', log_length = r.log_length + 1, revision = r.revision + 1,
+        fence = r.fence + {_ANOTHER}
     FROM (SELECT DISTINCT a.run_id FROM unnest($1::text[]) AS a(run_id)) a
     WHERE r.run_id = a.run_id AND r.status IN {LIVE}
     RETURNING r.run_id, r.log_length
@@ -156,7 +160,7 @@ written AS (
 moved AS (
     UPDATE :"schema".workflow_runs r SET
         status = 'queued', due_at = $3, wake_at = $3, updated_at = $3, completed_at = NULL, error = NULL,
-        waits = NULL, wait_keys = '{{}}', recoveries = 0, expires_at = $4::timestamptz,
+        waits = NULL, wait_keys = '{{}}', recoveries = 0, expires_at = $4::timestamptz, fence = r.fence + {_ANOTHER},
         log_length = r.log_length + 1, mail_count = r.mail_count + cardinality($7), revision = r.revision + 1
     FROM held h WHERE r.run_id = h.run_id
     RETURNING {columns_of("r")}
