@@ -118,7 +118,9 @@ def test_many_first_boots_at_once(postgres_url: str, schema: str):
 
     async def boot() -> None:
         stores = [PostgresStore(postgres_url, schema=schema) for _ in range(8)]
-        await asyncio.gather(*(store.migrate() for store in stores))
+        async with asyncio.TaskGroup() as group:
+            for store in stores:
+                group.create_task(store.migrate())
         await asyncio.gather(*(store.check() for store in stores))
         applied = await asyncio.gather(*(store.apply_migrations() for store in stores))
         assert not any(applied)

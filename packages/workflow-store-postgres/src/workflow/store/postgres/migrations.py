@@ -124,8 +124,14 @@ def _as_transaction(schema: str, texts: list[str], *, first: bool) -> list[str]:
 async def read_state(driver: Driver, schema: str) -> SchemaState:
     """What is there; one or two reads, and nothing is locked."""
     table = f"{quoted(schema)}.workflow_schema"
-    (found,) = await driver.fetch("SELECT to_regclass($1::text) IS NOT NULL", (table,))
-    if not found[0]:
+    # Read from the catalog's tables: to_regclass asks the session's cache, in which a table that a rival has made since
+    # this transaction began may still be missing.
+    found = await driver.fetch(
+        "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE n.nspname = $1::text AND c.relname = 'workflow_schema'",
+        (schema,),
+    )
+    if not found:
         return SchemaState()
     (row,) = await driver.fetch(f"SELECT max(v.version), max(v.works_from) FROM {table} v", ())
     return SchemaState(row[0] or 0, row[1] or 0)
