@@ -120,7 +120,7 @@ def _statements(sql: str) -> list[str]:
 
 async def _make_schema(driver: Driver, schema: str) -> None:
     # Looked up first: IF NOT EXISTS alone asks for the right to create schemas, also where there is nothing to create.
-    found = await driver.fetch("SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1::text", (schema,))
+    found = await driver.fetch("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1::text", (schema,))
     if not found:
         await driver.script(f"CREATE SCHEMA {quoted(schema)}")
 

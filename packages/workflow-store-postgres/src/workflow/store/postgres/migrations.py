@@ -127,7 +127,7 @@ async def read_state(driver: Driver, schema: str) -> SchemaState:
     # Read from the catalog's tables: to_regclass asks the session's cache, in which a table that a rival has made since
     # this transaction began may still be missing.
     found = await driver.fetch(
-        "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+        "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
         "WHERE n.nspname = $1::text AND c.relname = 'workflow_schema'",
         (schema,),
     )
