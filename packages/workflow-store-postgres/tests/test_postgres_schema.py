@@ -113,6 +113,22 @@ def test_ids_that_postgres_cannot_hold(postgres_url: str, schema: str, bad: str)
     asyncio.run(use())
 
 
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_a_schema_of_the_app(postgres_url: str, schema: str, driver: str):
+    """A schema that is there already gets the tables, beside those of the app."""
+
+    async def use() -> None:
+        connection = await asyncpg.connect(_plain(postgres_url))
+        await connection.execute(f'CREATE SCHEMA "{schema}"; CREATE TABLE "{schema}".orders (id text)')
+        await connection.close()
+        store = PostgresStore(postgres_url.replace("asyncpg", driver), schema=schema)
+        await store.migrate()
+        await store.check()
+        await store.close()
+
+    asyncio.run(use())
+
+
 def test_many_first_boots_at_once(postgres_url: str, schema: str):
     """Eight processes that migrate an empty database at the same moment all succeed, and do it once."""
 
