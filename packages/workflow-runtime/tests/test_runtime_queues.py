@@ -155,6 +155,29 @@ async def test_a_started_run_may_hold_its_slot() -> None:
 
 
 @asynchronous
+async def test_a_run_that_waits_for_a_slot_can_be_cancelled() -> None:
+    """A run that has not begun is cancelled at once, however full its queue is."""
+    world = World()
+    runtime = world.runtime(queues=[Queue("q", concurrency=1, holds="started")])
+    await runtime.start_run("nap", run_id="a", input=86400.0, queue="q")
+    await runtime.start_run("nap", run_id="b", input=0.0, queue="q")
+    assert (await runtime.cancel_run("b")).kind == "cancelled"
+    assert world.app.ran("b") == []
+    assert await skip_time(runtime, world.clock) == START + DAY
+
+
+@asynchronous
+async def test_time_is_skipped_past_a_full_queue() -> None:
+    """Where a slot is held for a day, the clock gets there, and the run that waits for it goes on."""
+    world = World()
+    runtime = world.runtime(queues=[Queue("q", concurrency=1, holds="started")])
+    await runtime.start_run("nap", run_id="a", input=86400.0, queue="q")
+    await runtime.start_run("greet", run_id="b", input="Ann", queue="q")
+    assert await skip_time(runtime, world.clock) < START + 2 * DAY
+    assert (await runtime.get_run("b")).status == "completed"  # type: ignore[union-attr]
+
+
+@asynchronous
 async def test_deliveries_keep_to_the_limits() -> None:
     """A signal makes a run ready; it is driven when its queue has room, and found by a sweep otherwise."""
     world = World()

@@ -14,8 +14,15 @@ from .clock import TestClock
 __all__ = ["SweepingRuntime", "skip_time"]
 
 
-_A_WHILE = timedelta(seconds=1)
-"""How far to go on where something is due and the limits of its queue don't let it start."""
+_PATIENT = 100
+"""For how many sweeps in a row the clock goes on by seconds."""
+
+
+def _a_while(idle: int) -> timedelta:
+    """How far to go on where something is due and the limits of its queue have not let it start in so many sweeps."""
+    if not idle:
+        return timedelta(0)
+    return timedelta(seconds=2 ** min(max(idle - _PATIENT, 0), 12))
 
 
 class SweepingRuntime(Protocol):
@@ -40,6 +47,7 @@ async def skip_time(
     after `max_sweeps`. Answers the time at which it stopped. `clock` must be the runtime's own clock.
     """
     end = clock.now() + until if isinstance(until, timedelta) else until
+    idle = 0
     for _ in range(max_sweeps):
         swept = await runtime.sweep()
         due = await runtime.store.next_due(runtime.workflow_ids)
@@ -47,8 +55,8 @@ async def skip_time(
             due = tick if due is None else min(due, tick)
         if due is None or (end is not None and due > end):
             return clock.set(max(end, clock.now())) if due is not None and end is not None else clock.now()
-        idle = due <= clock.now() and not swept.summary.total
-        clock.set(max(due, clock.now() + _A_WHILE if idle else clock.now()))
+        idle = idle + 1 if due <= clock.now() and not swept.summary.total else 0
+        clock.set(max(due, clock.now() + _a_while(idle)))
     raise InvalidArgumentError(
         f"After {max_sweeps} sweeps there is still something due at {clock.now().isoformat()}. "
         "If a workflow is meant to go on forever, say with `until=` when to stop."

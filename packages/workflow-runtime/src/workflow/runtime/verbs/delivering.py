@@ -108,7 +108,9 @@ class Delivering(RuntimeParts):
         claimed = delivered.claimed
         if drive and lease is None and _is_ready(delivered, at):
             assert delivered.run is not None
-            claimed = await self._claim_one(delivered.run, at)
+            # What has not begun does nothing but meet the request to cancel: it need not wait for room to do that.
+            unlimited = mail.kind == "cancel" and delivered.run.fence == 0
+            claimed = await self._claim_one(delivered.run, at, unlimited=unlimited)
         if claimed is not None:
             return await self._driver.drive(claimed, self.owner, budget, keep_events=include_events)
         if delivered.outcome == "accepted":

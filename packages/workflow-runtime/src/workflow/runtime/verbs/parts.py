@@ -103,11 +103,11 @@ class RuntimeParts:
             self._telemetry = found
         return found
 
-    async def _claim_one(self, run: RunRecord, at: datetime) -> ClaimedRun | None:
-        """Claim a run that is ready, if the limits of its queue allow it now."""
+    async def _claim_one(self, run: RunRecord, at: datetime, *, unlimited: bool = False) -> ClaimedRun | None:
+        """Claim a run that is ready, if the limits of its queue allow it now (or whatever they are)."""
         lease = self._driver.lease(self.owner, at)
         queue = self._registry.queues.get(run.queue_name)
-        if queue is None:
+        if queue is None or unlimited:
             return await self.store.claim_run(run.run_id, lease, now=at)
         limits = ClaimLimits(0, 1, 0)
         claimed = await self.store.claim_queue(
