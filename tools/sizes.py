@@ -113,7 +113,7 @@ def size(name: str) -> int:
 
 
 def import_time(program: str, rounds: int) -> float:
-    """Milliseconds of CPU, of a process that has imported nothing else, its compiled files at hand; the best of some."""
+    """Milliseconds of CPU, of a process that has imported nothing else, its compiled files at hand: the best."""
     command = [sys.executable, "-c", _PROGRAM.format(program)]
     with tempfile.TemporaryDirectory() as compiled:
         # An installed distribution has its compiled files; this tree may not, and here writing them may be forbidden.
