@@ -62,8 +62,7 @@ class Sweep:
         """Runs that this sweep has started for schedules, and has still to claim."""
         self._concurrency = concurrency
         self._left = {"recovered": max_recovered, "ready": max_ready, "timers": max_timers}
-        for part in [part for part, left in self._left.items() if not left]:
-            self._rota.close(part)
+        self._close_used_up()
         self._keep_events = keep_events
         self._results: dict[str, list[RunResult[Any]]] = {
             "recovered": [],
@@ -149,14 +148,17 @@ class Sweep:
         turn.note(claimed)
         for part, count in part_counts(claimed).items():
             self._left[part] -= count
-            if not self._left[part]:
-                self._cut_short = True  # there may be more of it
-                self._rota.close(part)
+            self._cut_short |= not self._left[part]  # there may be more of it
+        self._close_used_up()
+
+    def _close_used_up(self) -> None:
+        """Ask for no part of which the sweep has had as many as it may."""
+        for part in [part for part, left in self._left.items() if not left]:
+            self._rota.close(part)
 
     def _made_room(self, turn: Turn) -> None:
         turn.group.ended()
-        for part in [part for part, left in self._left.items() if not left]:
-            self._rota.close(part)
+        self._close_used_up()
 
     async def _drive(self, claimed: ClaimedRun, part: str) -> None:
         result = await self._driver.drive_safely(claimed, self._owner, self._budget, keep_events=self._keep_events)
