@@ -122,8 +122,26 @@ def test_a_claim_with_an_old_snapshot(race: Callable[[], Any]):
     asyncio.run(main())
 
 
+def test_a_forced_claim_with_an_old_snapshot(race: Callable[[], Any]):
+    """A forced claim that a rival one has overtaken is made after it, and brings what the rival has written."""
+
+    async def main() -> None:
+        async with race() as r:
+            await create(r.rival)
+
+            async def meanwhile() -> None:
+                held = await claim(r.rival, now=1, force=True)
+                await r.rival.commit(commit(held, 2))
+
+            claimed = await r.during(r.slow.claim_run("r", lease("slow"), now=at(1), force=True), meanwhile)
+            assert (claimed.run.fence, claimed.run.owner, claimed.run.recoveries) == (2, "slow", 1)
+            assert claimed.log == records(0, 2)
+
+    asyncio.run(main())
+
+
 def test_a_claim_of_what_is_due_with_an_old_snapshot(race: Callable[[], Any]):
-    """The same for a sweep, which takes what is still due, whole, and leaves what a rival has taken since."""
+    """A sweep takes what is still as it was, and leaves what a rival has taken or moved since: for its next look."""
 
     async def main() -> None:
         async with race() as r:
@@ -135,8 +153,9 @@ def test_a_claim_of_what_is_due_with_an_old_snapshot(race: Callable[[], Any]):
                 await claim(r.rival, "taken", now=1)
 
             found = await r.during(r.slow.claim_due([WORKFLOW], lease(), limits=ANYTHING, now=at(5)), meanwhile)
-            logs = {claimed.run.run_id: claimed.log for claimed in found}
-            assert logs == {"moved": records(0, 3), "still": ()}
+            assert [claimed.run.run_id for claimed in found] == ["still"]
+            (moved,) = await r.rival.claim_due([WORKFLOW], lease(), limits=ANYTHING, now=at(5))
+            assert (moved.run.run_id, moved.run.fence, moved.log) == ("moved", 2, records(0, 3))
 
     asyncio.run(main())
 

@@ -129,12 +129,11 @@ class PostgresStore(ExecutionStore):
         while True:
             rows = await self._fetch(self._sql.claim_run, lease.owner, lease.until, now, run_id, force)
             if rows:
-                claimed = await self._claimed(rows)
-                return claimed[0] if claimed else None
+                return _claimed_run(rows[0])
             run = await self.get_run(run_id)
             if run is None or run.status in ENDED or not (force or (run.due_at is not None and run.due_at <= now)):
                 return None
-            # It could be claimed: another transaction holds it at this moment.
+            # It could be claimed: another transaction holds it at this moment, or has moved it at this moment.
             await asyncio.sleep(next(pauses, _PAUSES[-1]))
 
     async def commit(self, commit: Commit) -> Committed:
@@ -199,7 +198,7 @@ class PostgresStore(ExecutionStore):
         if not ids or not any(wanted):
             return ()
         args = (lease.owner, lease.until, now, ids, *wanted, _distinct(without, "queue name"))
-        return await self._claimed(await self._fetch(self._sql.claim_due, *args))
+        return [_claimed_run(row) for row in await self._fetch(self._sql.claim_due, *args)]
 
     async def claim_queue(
         self,
@@ -216,7 +215,8 @@ class PostgresStore(ExecutionStore):
         identifier(run_id or "", "run id")
         claim = QueueClaim(queue, _distinct(workflow_ids), lease, limits, now, by_age, run_id)
         connector = self._loops.here().connector
-        return await self._claimed(await self._explained(claim_from_queue(connector, self._sql, self.schema, claim)))
+        rows = await self._explained(claim_from_queue(connector, self._sql, self.schema, claim))
+        return [_claimed_run(row) for row in rows]
 
     async def renew(self, held: Collection[HeldLease], *, until: datetime, now: datetime) -> Sequence[Renewal]:
         asked = {lease.run_id: lease.fence for lease in held}
@@ -338,18 +338,6 @@ class PostgresStore(ExecutionStore):
             await self.check()
             raise StoreError(f"The tables in schema {self.schema!r} are not ours, or damaged: {error}") from error
 
-    async def _claimed(self, rows: Sequence[Row]) -> list[ClaimedRun]:
-        stale = [row[0] for row in rows if not row[REST + 1]]
-        again = await self._reread(stale) if stale else {}
-        claimed = [_claimed_run(again.get(row[0], row), row[REST]) for row in rows]
-        fences = {row[0]: row[14] for row in rows}
-        # Whoever has been claimed by another since then is not ours any more.
-        return [claim for claim in claimed if claim.run.fence == fences[claim.run.run_id]]
-
-    async def _reread(self, run_ids: list[str]) -> dict[str, Row]:
-        rows = await self._fetch(self._sql.look, run_ids, [0] * len(run_ids), True)
-        return {row[0]: row for row in rows}
-
 
 @contextmanager
 def _unavailable() -> Generator[None]:
@@ -360,8 +348,8 @@ def _unavailable() -> Generator[None]:
         raise StoreUnavailableError(f"The database can't be reached: {error}") from error
 
 
-def _claimed_run(row: Row, claimed_from: RunStatus) -> ClaimedRun:
-    return ClaimedRun(run_record(row), log_from_arrays(*row[LOG]), mail_from_arrays(row[MAIL]), claimed_from)
+def _claimed_run(row: Row) -> ClaimedRun:
+    return ClaimedRun(run_record(row), log_from_arrays(*row[LOG]), mail_from_arrays(row[MAIL]), row[REST])
 
 
 def _check_mail(run_id: str, mail: NewMail) -> None:

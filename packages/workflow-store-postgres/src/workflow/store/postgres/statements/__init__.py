@@ -29,9 +29,9 @@ the app's or of a database step's. They wait for what they need, as that transac
 **Snapshots.** Under READ COMMITTED all parts of a statement see what was committed when it began. Except for the rows
 that it locks: of those it sees the newest version, and the guard is evaluated on it again. So the row is the truth,
 and what else was read may be older. Two things follow. Decisions are made by the row's own columns: a pause is
-refused by `mail_count`, never by a look at the mail. And where the log or the mail is read, the answer says whether it
-belongs to the row: `revision` grows with every change, so an old log shows as the snapshot's revision differing from
-the locked row's. In that rare case the caller reads again.
+refused by `mail_count`, never by a look at the mail. And where the log or the mail is read, `revision`, which grows
+with every change, tells whether they belong to the row: the snapshot's differs from the locked row's where they don't.
+In that rare case a claim leaves the run alone, and is asked for again; a delivery, which has happened, reads again.
 
 **Plans.** The look-up of the row is LATERAL with a lock in it, which no planner can turn into anything but one probe of
 the primary key for each row asked for: statistics, however old, don't matter. `wake_at` is what the index of due runs

@@ -6,7 +6,8 @@ from .parts import LIVE, MAIL_ARRAYS, columns_of, lanes, log_of, mail_of
 
 __all__ = ["CLAIM", "CLAIM_DUE", "CLAIM_RUN", "HELD", "RENEW"]
 
-# -- Claiming: $1 owner, $2 until, $3 now; `picked` is a CTE that locks what is claimed.
+# -- Claiming: $1 owner, $2 until, $3 now; `picked` is a CTE that locks what is claimed. What has moved since the snapshot
+# -- is left, locked and untouched: its log and its mail would be read as they were before.
 
 CLAIM = f"""
 , claimed AS (
@@ -14,11 +15,12 @@ CLAIM = f"""
         status = 'running', owner = $1::text, due_at = $2::timestamptz, wake_at = $2, fence = r.fence + 1,
         started_at = coalesce(r.started_at, $3::timestamptz), updated_at = $3,
         recoveries = r.recoveries + CASE WHEN r.status = 'running' THEN 1 ELSE 0 END, revision = r.revision + 1
-    FROM picked p WHERE r.run_id = p.run_id
-    RETURNING {columns_of("r")}, p.status AS claimed_from, p.due_at AS was_due, p.revision AS locked_revision
+    FROM picked p
+    WHERE r.run_id = p.run_id
+        AND p.revision = (SELECT s.revision FROM :"schema".workflow_runs s WHERE s.run_id = p.run_id)
+    RETURNING {columns_of("r")}, p.status AS claimed_from, p.due_at AS was_due
 )
-SELECT {columns_of("c")}, {MAIL_ARRAYS}, log.events, log.payloads, c.claimed_from,
-    c.locked_revision = (SELECT s.revision FROM :"schema".workflow_runs s WHERE s.run_id = c.run_id)
+SELECT {columns_of("c")}, {MAIL_ARRAYS}, log.events, log.payloads, c.claimed_from
 FROM claimed c CROSS JOIN {log_of("c")} log CROSS JOIN {mail_of("c")} news
 ORDER BY c.was_due, c.run_id"""
 
