@@ -6,8 +6,8 @@ from .parts import LIVE, MAIL_ARRAYS, columns_of, lanes, log_of, mail_of
 
 __all__ = ["CLAIM", "CLAIM_DUE", "CLAIM_RUN", "HELD", "RENEW"]
 
-# -- Claiming: $1 owner, $2 until, $3 now; `picked` is a CTE that locks what is claimed. What has moved since the snapshot
-# -- is left, locked and untouched: its log and its mail would be read as they were before.
+# -- Claiming: $1 owner, $2 until, $3 now; `picked` is a CTE that locks what is claimed. What has moved since the
+# -- snapshot is left, locked and untouched: its log and its mail would be read as they were before.
 
 CLAIM = f"""
 , claimed AS (
