@@ -10,11 +10,9 @@ from workflow.core.arguments import Duration, identifier
 from workflow.core.records import NewRun
 
 from .registry import Registration, Registry
-from .spans import span
+from .spans import checked_priority, limit_span
 
 __all__ = ["Placement", "place"]
-
-_LEAST, _MOST = -(2**31), 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Placement:
 def place(registry: Registry, new: NewRun, value: Any, asked: Placement) -> NewRun:
     """The run with its queue, key, priority and time limit; `value` is its input as the handler will see it.
 
-    Raises `InvalidArgumentError` for a queue that this runtime doesn't have, a bad key or priority.
+    Raises `InvalidArgumentError` for a queue that this runtime doesn't have, a bad key, priority or timeout.
     """
     registration = registry.registration(new.workflow_id)
     timeout = registration.timeout if asked.timeout is None else asked.timeout
@@ -39,7 +37,7 @@ def place(registry: Registry, new: NewRun, value: Any, asked: Placement) -> NewR
     priority = checked_priority(registration.priority if asked.priority is None else asked.priority)
     if timeout is None and (queue, key, priority, None) == (new.queue, new.key, new.priority, new.expires_at):
         return new  # as nearly all are
-    expires_at = None if timeout is None else new.due_at + span(timeout, "timeout")
+    expires_at = None if timeout is None else new.due_at + limit_span(timeout, "timeout")
     return replace(new, queue=queue, key=key, priority=priority, expires_at=expires_at)
 
 
@@ -63,9 +61,3 @@ def _key(registration: Registration, value: Any) -> str | None:
         return None
     key = registration.key(value)
     return None if key is None else identifier(key, f"the key of workflow {registration.workflow_id!r}")
-
-
-def checked_priority(priority: int) -> int:
-    if isinstance(priority, bool) or not isinstance(priority, int) or not _LEAST <= priority <= _MOST:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidArgumentError(f"priority must be a whole number of 32 bits, not {priority!r}.")
-    return priority

@@ -96,6 +96,8 @@ def checked_queues(queues: Iterable[Queue]) -> Mapping[str, Queue]:
     """By name. Raises `DefinitionError` where two have one name."""
     found: dict[str, Queue] = {}
     for queue in queues:
+        if not isinstance(queue, Queue):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DefinitionError(f"queues is a list of queues such as Queue('mail', concurrency=10), not {queue!r}.")
         if queue.name in found:
             raise DefinitionError(f"There are two queues named {queue.name!r}: a queue has one set of limits.")
         found[queue.name] = queue

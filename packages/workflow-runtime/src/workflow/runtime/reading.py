@@ -19,7 +19,7 @@ from .cursor import decode_cursor, encode_cursor
 from .driving import Driver
 from .publishing import Publisher
 from .results import Run, RunPage
-from .spans import count, span
+from .spans import count, span, wanted_id
 
 __all__ = ["Reader"]
 
@@ -50,10 +50,10 @@ class Reader:
     ) -> RunPage:
         count(limit, "limit", least=1)
         query = RunFilter(
-            workflow_id=workflow_id,
+            workflow_id=wanted_id(workflow_id, "workflow_id"),
             status=_statuses(status),
-            created_from=created_from and aware(created_from, "created_from"),
-            created_until=created_until and aware(created_until, "created_until"),
+            created_from=None if created_from is None else aware(created_from, "created_from"),
+            created_until=None if created_until is None else aware(created_until, "created_until"),
             before=decode_cursor(cursor) if cursor is not None else None,
             limit=limit + 1,
         )
@@ -144,7 +144,7 @@ async def _pause(watcher: asyncio.Event, poll: float) -> float:
 def _statuses(status: RunStatus | Collection[RunStatus] | None) -> frozenset[RunStatus] | None:
     if status is None:
         return None
-    wanted: frozenset[Any] = frozenset({status} if isinstance(status, str) else status)
+    wanted: frozenset[Any] = frozenset({status} if isinstance(status, str) or not isinstance(status, Collection) else status)
     if unknown := wanted - set(get_args(RunStatus)):
         raise InvalidArgumentError(
             f"Unknown status {', '.join(sorted(map(repr, unknown)))}: use {', '.join(get_args(RunStatus))}."

@@ -12,7 +12,7 @@ from workflow.core.arguments import Duration, identifier
 
 from .queues import Holds, Queue, RateLimit, checked_queues
 from .schedules.schedule import Schedule, checked_schedules
-from .spans import span
+from .spans import checked_priority, span
 
 __all__ = ["Registration", "Registry"]
 
@@ -70,6 +70,12 @@ class Registration:
             )
         if self.timeout is not None and not span(self.timeout, f"The timeout of {self.workflow_id!r}"):
             raise DefinitionError(f"The timeout of {self.workflow_id!r} must be longer than nothing.")
+        checked_priority(self.priority, f"The priority of {self.workflow_id!r}")
+        if self.key is not None and not callable(self.key):
+            raise DefinitionError(
+                f"key of {self.workflow_id!r} is a function of the input, such as lambda input: input['tenant'], not "
+                f"{self.key!r}."
+            )
         object.__setattr__(self, "schedules", checked_schedules(self.workflow_id, self.schedules))
 
     @property
@@ -96,6 +102,8 @@ class Registry:
     """The workflows of a runtime, by id, and its queues."""
 
     def __init__(self, workflows: Iterable[Workflow[Any, Any] | Registration], queues: Iterable[Queue] = ()) -> None:
+        if not isinstance(workflows, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DefinitionError(f"workflows is a list of workflows and registrations, not {workflows!r}.")
         self._registrations: dict[str, Registration] = {}
         self._loaded: dict[str, Workflow[Any, Any]] = {}
         for item in workflows:
@@ -160,7 +168,7 @@ class Registry:
                 return workflow
             reason = "another definition of this id is" if known is not None else "it is not"
             raise InvalidArgumentError(f"{workflow!r} can't be started here: {reason} registered with this runtime.")
-        known = self.find(workflow)
+        known = self.find(identifier(workflow, "workflow"))
         if known is None:
             ids = ", ".join(sorted(self._registrations)) or "none"
             raise InvalidArgumentError(f"Workflow {workflow!r} is not registered with this runtime. Registered: {ids}.")

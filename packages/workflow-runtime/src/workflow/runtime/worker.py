@@ -73,6 +73,8 @@ class WorkerSettings:
         limits = self.per_workflow
         if limits is None or isinstance(limits, int):
             limits = {} if limits is None else {"per_workflow": limits}
+        elif not isinstance(limits, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"per_workflow must be a number, or one for each workflow id, not {limits!r}.")
         elif unknown := limits.keys() - set(ids):
             names = ", ".join(map(repr, sorted(unknown)))
             raise InvalidArgumentError(f"per_workflow names {names}, which this runtime doesn't have.")

@@ -31,25 +31,22 @@ class History:
         self._position += 1
         return self._events[self._position - 1]
 
-    def holds(self, step_id: str) -> bool:
-        """Whether the next event is the result of this step: then its id has been checked before."""
+    def next_result(self, step_id: str) -> Result | None:
+        """The next event, if it is the result of this step: then its id has been checked before."""
         if self._position == len(self._events):
-            return False
+            return None
         event = self._events[self._position]
-        return type(event) is Result and type(step_id) is str and event.id == step_id
+        return event if type(event) is Result and event.id == step_id and type(step_id) is str else None
 
-    def take_result(self, step_id: str) -> Result | None:
-        """The result of the step that the handler is just asking for, where applying the next event would be nothing
-        but giving it back.
+    def take_result(self, result: Result) -> bool:
+        """Take the next event, the result of the step that the handler is just asking for, where applying it would be
+        nothing but giving it back: whether it was.
 
-        That is so if it is the result of this step, and nothing else is to run before it would be applied: then the
-        handler need not stop here for it to be handed over, and a replay in a row costs a fraction.
+        That is so if nothing else is to run before it would be applied: then the handler need not stop here for it to
+        be handed over, and a replay in a row costs a fraction.
         """
-        if self._position == len(self._events) or not self._loop.undisturbed:
-            return None
-        event = self._events[self._position]
-        if type(event) is not Result or event.id != step_id:
-            return None
+        if not self._loop.undisturbed:
+            return False
         self._position += 1
-        self._loop.at = event.at
-        return event
+        self._loop.at = result.at
+        return True

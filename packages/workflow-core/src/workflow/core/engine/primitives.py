@@ -56,7 +56,8 @@ class Primitives:
         if events._get_running_loop() is not self._loop or self._session.closing:  # type: ignore[attr-defined]
             self._refused("step")
             await self._forever()
-        if not self._history.holds(id):
+        known = self._history.next_result(id)
+        if known is None:
             id = identifier(id, "step id", reserved=True)
         if not callable(fn):
             raise InvalidArgumentError(
@@ -69,7 +70,7 @@ class Primitives:
             type_ = self._result_type(fn, id)
         meta = meta if meta is None else _checked_meta(meta)
         self._operations.reserve(id, "step")
-        if self._session.replaying and (known := self._history.take_result(id)) is not None:
+        if known is not None and self._history.take_result(known):
             try:
                 return type_.decode(known.text, "")
             except PayloadError as error:

@@ -125,6 +125,8 @@ def instant_text(at: datetime) -> str:
 
 def checked_schedules(workflow_id: str, schedules: Iterable[Any]) -> tuple[Schedule, ...]:
     """The schedules of one workflow. Raises `DefinitionError` where two have one id, or something is no schedule."""
+    if not isinstance(schedules, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DefinitionError(f"schedules of workflow {workflow_id!r} is a list of schedules, not {schedules!r}.")
     found: dict[str, Schedule] = {}
     for schedule in schedules:
         if not isinstance(schedule, Schedule):

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
+from workflow.core.arguments import identifier
 from workflow.core.events import Event
 from workflow.core.records import RunStatus
 from workflow.runtime.results import Run, RunPage
+from workflow.runtime.spans import count
 
 from .parts import RuntimeParts
 
@@ -20,7 +22,7 @@ class Looking(RuntimeParts):
 
     async def get_run(self, run_id: str) -> Run[Any] | None:
         """The run, or None."""
-        return await self._reader.get_run(run_id)
+        return await self._reader.get_run(identifier(run_id, "run_id"))
 
     async def list_runs(
         self,
@@ -37,18 +39,21 @@ class Looking(RuntimeParts):
 
     async def get_timeline(self, run_id: str, *, after: int = -1, limit: int | None = None) -> Sequence[Event]:
         """The logged events of a run with an index greater than `after`. Raises `RunNotFoundError`."""
-        return await self._reader.get_timeline(run_id, after, limit)
+        count(after, "after", least=-1)
+        if limit is not None:
+            count(limit, "limit", least=1)
+        return await self._reader.get_timeline(identifier(run_id, "run_id"), after, limit)
 
     def stream(self, run_id: str, *, after: int = -1) -> AsyncIterator[Event]:
         """The logged events of a run after that index, and then each as it is committed, until the run has ended.
 
         Sees what other processes do by polling, at most a second later. Raises `RunNotFoundError`.
         """
-        return self._reader.stream(run_id, after)
+        return self._reader.stream(identifier(run_id, "run_id"), count(after, "after", least=-1))
 
     async def wait_for_run(self, run_id: str, timeout: float | None = None) -> Run[Any] | None:
         """Wait until the run has ended; None if there is no such run. Does not drive it.
 
         Raises `TimeoutError` after `timeout` seconds.
         """
-        return await self._reader.wait_for_run(run_id, timeout)
+        return await self._reader.wait_for_run(identifier(run_id, "run_id"), timeout)

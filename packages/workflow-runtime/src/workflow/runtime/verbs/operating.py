@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 from workflow.core import InvalidArgumentError, RunNotFoundError
 from workflow.core.arguments import aware, identifier
@@ -16,9 +15,9 @@ from workflow.runtime.diagnosis import Diagnosis, diagnose, diagnose_open
 from workflow.runtime.driving import Budget
 from workflow.runtime.results import RunResult
 from workflow.runtime.retrying import history_before, limit_anew, plan_retry
-from workflow.runtime.spans import count, span
+from workflow.runtime.spans import count, span, wanted_id
 
-from .parts import RuntimeParts
+from .parts import RuntimeParts, check_same_workflow, chosen_id
 
 __all__ = ["Operating"]
 
@@ -82,14 +81,14 @@ class Operating(RuntimeParts):
 
         The run itself stays as it is, and may be in any state. The new one has the same input and version, queue, key
         and priority, and its own idempotency keys. Idempotent by `new_run_id`, as `start_run`. Raises
-        `RunNotFoundError`, and `InvalidArgumentError` for a step that the run has not come to.
+        `RunNotFoundError`, and `InvalidArgumentError` for a step that the run has not come to, or an id that another
+        workflow's run has.
         """
         budget = self._budget(now, max_duration)
         at = budget.clock.now()
         run, log = await self._run_and_log(run_id)
-        new_id = identifier(new_run_id, "new_run_id") if new_run_id is not None else f"{run.workflow_id}:{uuid4()}"
         new = NewRun(
-            new_id,
+            chosen_id(run.workflow_id, new_run_id, "new_run_id"),
             run.workflow_id,
             run.workflow_version,
             run.input,
@@ -102,6 +101,7 @@ class Operating(RuntimeParts):
         )
         created = await self.store.create_run(new, lease=None, now=at)
         if not created.created:
+            check_same_workflow(created.run, run.workflow_id)
             return self._state_result(created.run, created.run.status)
         return replace(await self._go_on(created.run, budget, drive, include_events), created=True)
 
@@ -137,7 +137,7 @@ class Operating(RuntimeParts):
 
     async def why_stuck(self, run_id: str) -> Diagnosis:
         """What a run does or waits for, in plain words, and what helps if it is stuck. Raises `RunNotFoundError`."""
-        run = await self.store.get_run(run_id)
+        run = await self.store.get_run(identifier(run_id, "run_id"))
         if run is None:
             raise RunNotFoundError(run_id)
         return diagnose(run, self._registry, self.clock.now())
@@ -159,8 +159,10 @@ class Operating(RuntimeParts):
 
         Runs that have not ended are never deleted. `limit` bounds the number.
         """
+        wanted_id(workflow_id, "workflow_id")
+        at = self._budget(now, None).clock.now()
         if isinstance(older_than, timedelta):
-            before = self._budget(now, None).clock.now() - span(older_than, "older_than")
+            before = at - span(older_than, "older_than")
         else:
             before = aware(older_than, "older_than")
         left = None if limit is None else count(limit, "limit")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 from workflow.core import InvalidArgumentError, Workflow
-from workflow.core.arguments import Duration, aware
+from workflow.core.arguments import Duration, aware, identifier
 from workflow.core.clock import Clock, OffsetClock, SystemClock
 from workflow.core.records import ClaimedRun, RunRecord
 from workflow.core.telemetry import NO_TELEMETRY, Telemetry, find_telemetry
@@ -23,9 +24,9 @@ from workflow.runtime.registry import Registration, Registry
 from workflow.runtime.results import RunKind, RunResult
 from workflow.runtime.schedules.making import registered_schedules
 from workflow.runtime.schedules.materializing import Materializer
-from workflow.runtime.spans import count, span
+from workflow.runtime.spans import count, limit_span, span
 
-__all__ = ["RuntimeParts"]
+__all__ = ["RuntimeParts", "check_same_workflow", "chosen_id"]
 
 
 class RuntimeParts:
@@ -46,12 +47,11 @@ class RuntimeParts:
         max_recoveries: int = 10,
         owner: str | None = None,
     ) -> None:
-        length = span(lease, "lease")
-        if not length:
-            raise InvalidArgumentError("lease must be longer than nothing.")
+        length = limit_span(lease, "lease")
+        _check_parts(store, clock, codec, publish)
         self.store: ExecutionStore = store if codec is None else CodecStore(store, codec)
         self.clock: Clock = clock or SystemClock()
-        self.owner = owner or new_owner()
+        self.owner = new_owner() if owner is None else identifier(owner, "owner")
         self._concurrency = count(concurrency, "concurrency", least=1)
         self._registry = Registry(workflows, queues)
         if self._registry.queues and not self.store.capabilities.queues:
@@ -118,3 +118,29 @@ class RuntimeParts:
     def _state_result(self, record: RunRecord, kind: RunKind, *, created: bool = False) -> RunResult[Any]:
         run = self._driver.view(record)
         return RunResult(kind, run.run_id, run.workflow_id, created=created, run=run, error=run.error)
+
+
+def chosen_id(workflow_id: str, asked: str | None, name: str = "run_id") -> str:
+    """The id of a run to come: the one asked for, or a random one."""
+    return f"{workflow_id}:{uuid4()}" if asked is None else identifier(asked, name)
+
+
+def check_same_workflow(run: RunRecord, workflow_id: str) -> None:
+    """Refuse an id that is taken by another workflow's run: nobody gets that one's output by mistake."""
+    if run.workflow_id != workflow_id:
+        raise InvalidArgumentError(
+            f"There is a run {run.run_id!r} already, of workflow {run.workflow_id!r}: a run of {workflow_id!r} needs "
+            "another run_id."
+        )
+
+
+def _check_parts(store: object, clock: object, codec: object, publish: object) -> None:
+    """Raise where one of them is something else: at the start of the process, and not in the middle of its first run."""
+    if not isinstance(store, ExecutionStore):
+        raise InvalidArgumentError(f"store must be a store, such as SQLiteStore('workflow.db'), not {store!r}.")
+    if clock is not None and not callable(getattr(clock, "now", None)):
+        raise InvalidArgumentError(f"clock must have now(), and {clock!r} has not.")
+    if codec is not None and not (callable(getattr(codec, "encode", None)) and callable(getattr(codec, "decode", None))):
+        raise InvalidArgumentError(f"codec must have encode(text) and decode(text), and {codec!r} has not.")
+    if publish is not None and not callable(publish):
+        raise InvalidArgumentError(f"publish must be a function of an event, not {publish!r}.")

@@ -28,7 +28,7 @@ from workflow.runtime.schedules.views import (
     view_tick,
     write_place,
 )
-from workflow.runtime.spans import count
+from workflow.runtime.spans import count, wanted_id
 
 from .parts import RuntimeParts
 
@@ -44,6 +44,7 @@ class Scheduling(RuntimeParts):
 
     async def list_schedules(self, *, workflow_id: str | None = None) -> tuple[ScheduleInfo, ...]:
         """All schedules that the store knows or this runtime has registered, by workflow and id."""
+        wanted_id(workflow_id, "workflow_id")
         rows = {record.key: record for record in await self.store.read_schedules()}
         keys = {*rows, *self._registered_keys}
         wanted = [key for key in keys if workflow_id in (None, key.workflow_id)]
@@ -61,7 +62,7 @@ class Scheduling(RuntimeParts):
         self, schedule_id: str, *, workflow_id: str | None = None, limit: int = 50, before: str | None = None
     ) -> ScheduleHistory:
         """What became of its ticks, the latest first. `before` is `next_before` of the part read last."""
-        place = None if before is None else read_place(before)
+        place = None if before is None else read_place(identifier(before, "before"))
         key = await self._schedule_key(schedule_id, workflow_id)
         found = await self.store.list_ticks(key, limit=count(limit, "limit", least=1) + 1, before=place)
         shown = found[:limit]
@@ -118,7 +119,8 @@ class Scheduling(RuntimeParts):
         mine = self._mine(key)
         budget = self._budget(now, max_duration)
         at = budget.clock.now()
-        run_id = identifier(f"{key.workflow_id}:{key.schedule_id}:manual:{trigger_id or uuid4()}", "run_id")
+        manual = uuid4() if trigger_id is None else identifier(trigger_id, "trigger_id")
+        run_id = identifier(f"{key.workflow_id}:{key.schedule_id}:manual:{manual}", "run_id")
         before = await self.store.get_run(run_id) if trigger_id is not None else None
         if before is not None:
             return self._state_result(before, before.status)
@@ -185,6 +187,8 @@ class Scheduling(RuntimeParts):
         return mine
 
     async def _schedule_key(self, schedule_id: str, workflow_id: str | None) -> ScheduleKey:
+        identifier(schedule_id, "schedule_id")
+        wanted_id(workflow_id, "workflow_id")
         rows = await self.store.read_schedules()
         known = {*self._registered_keys, *(record.key for record in rows)}
         found = [key for key in known if key.schedule_id == schedule_id and workflow_id in (None, key.workflow_id)]

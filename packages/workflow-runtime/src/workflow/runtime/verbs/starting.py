@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
-from uuid import uuid4
 
 from workflow.core import InvalidArgumentError, Workflow
-from workflow.core.arguments import Duration, identifier
+from workflow.core.arguments import Duration
 from workflow.core.payload import check_size
-from workflow.core.records import ClaimedRun, CreatedRun, NewRun, RunRecord
+from workflow.core.records import ClaimedRun, CreatedRun, NewRun
 from workflow.runtime.placing import Placement, place
 from workflow.runtime.results import RunResult
 from workflow.runtime.spans import span
 
-from .parts import RuntimeParts
+from .parts import RuntimeParts, check_same_workflow, chosen_id
 
 __all__ = ["Starting"]
 
@@ -89,8 +88,8 @@ class Starting(RuntimeParts):
 
         - `queue`, `key`, `priority`, `timeout`: instead of what the workflow's `Registration` says; see there. A run
           whose queue has no room is `queued`, and goes on when there is some.
-        - `debounce`: enqueue it for so much later; a run of this id that is still waiting to begin gets the new input
-          and waits anew. So of many starts in a row one run comes, with the last input.
+        - `debounce`: enqueue it for so much later; a run of this `run_id`, which must be given, that is still waiting to
+          begin gets the new input and waits anew. So of many starts in a row one run comes, with the last input.
         - `connection`: create the run in the transaction that is open on it, of the store's database (docs say which
           kinds each store takes). It is there when that transaction is committed, and never if it is rolled back. It
           is not driven here, whatever `drive` says: a worker or sweep finds it after the commit.
@@ -100,10 +99,10 @@ class Starting(RuntimeParts):
         the result.
         """
         definition = self._registry.get(workflow)
-        run_id = identifier(run_id, "run_id") if run_id is not None else f"{definition.id}:{uuid4()}"
         budget = self._budget(now, max_duration)
         at = budget.clock.now()
-        later = _later(delay, debounce)
+        later = _later(delay, debounce, run_id)
+        run_id = chosen_id(definition.id, run_id)
         text, value = self._input_text(definition, input, run_id)
         new = NewRun(
             run_id, definition.id, definition.version, text, at + later, replace_unstarted=debounce is not None
@@ -111,7 +110,7 @@ class Starting(RuntimeParts):
         new = place(self._registry, new, value, Placement(queue, key, priority, timeout))
         if connection is not None:
             created = await self.store.create_run_within(connection, new, now=at)
-            self._check_same_workflow(created.run, definition)
+            check_same_workflow(created.run, definition.id)
             return self._state_result(created.run, created.run.status, created=created.created)
         drive = drive and delay is None and debounce is None
         created, claimed = await self._create(new, drive, at)
@@ -119,7 +118,7 @@ class Starting(RuntimeParts):
             return await self._driver.drive(claimed, self.owner, budget, keep_events=include_events, created=True)
         if created.created or (debounce is not None and created.run.status == "queued"):
             self._bell.ring(new.due_at)
-        self._check_same_workflow(created.run, definition)
+        check_same_workflow(created.run, definition.id)
         return self._state_result(created.run, created.run.status, created=created.created)
 
     async def _create(self, new: NewRun, drive: bool, at: datetime) -> tuple[CreatedRun, ClaimedRun | None]:
@@ -138,17 +137,12 @@ class Starting(RuntimeParts):
         check_size(text, self.store.capabilities.max_payload, what)
         return text, value
 
-    def _check_same_workflow(self, run: RunRecord, definition: Workflow[Any, Any]) -> None:
-        if run.workflow_id != definition.id:
-            raise InvalidArgumentError(
-                f"There is a run {run.run_id!r} already, of workflow {run.workflow_id!r}: a run of "
-                f"{definition.id!r} needs another run_id."
-            )
 
-
-def _later(delay: Duration | None, debounce: Duration | None) -> timedelta:
+def _later(delay: Duration | None, debounce: Duration | None, run_id: str | None) -> timedelta:
     if delay is not None and debounce is not None:
         raise InvalidArgumentError("Give delay= or debounce=, not both.")
     if debounce is not None:
+        if run_id is None:
+            raise InvalidArgumentError("debounce= goes by run_id=: give the starts that are to become one run the same.")
         return span(debounce, "debounce")
     return span(delay, "delay") if delay is not None else timedelta(0)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
-from workflow.core.arguments import Duration
+from workflow.core.arguments import Duration, identifier
 from workflow.runtime.results import RunResult, SweepResult
 from workflow.runtime.schedules.watching import Watch
 from workflow.runtime.spans import count, span
@@ -47,7 +47,7 @@ class Working(RuntimeParts):
             self.store,
             self._registry,
             self._driver,
-            owner or self.owner,
+            self.owner if owner is None else identifier(owner, "owner"),
             self._budget(now, max_duration),
             materializer=self._materializer,
             concurrency=self._concurrency,
