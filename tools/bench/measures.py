@@ -13,6 +13,8 @@ from bench.database import Counters, counters
 from bench.sizes import Sizes
 from bench.system import System
 
+from workflow.runtime.cli.collecting import relax_garbage_collection
+
 __all__ = ["MEASURES", "step_cost"]
 
 Numbers = dict[str, Any]
@@ -24,13 +26,19 @@ _EDGE = 50
 
 async def speed(system: System, sizes: Sizes) -> Numbers:
     """One at a time, many at once, with the CPU of this process and the most memory it ever had."""
-    await system.open()
+    await _open(system)
     before = _peak_mb()
     await _warm_up(system)
     single = {str(steps): await _latency(system, steps, sizes.single) for steps in sizes.lengths}
     at_once = {str(count): await _throughput(system, count) for count in sizes.at_once}
     await system.close()
     return {"single_ms": single, "at_once": at_once, "memory_mb": {"opened": before, "peak": _peak_mb()}}
+
+
+async def _open(system: System) -> None:
+    """Open it, in a process that is a worker and nothing else: the same for each system (see docs/worker.md)."""
+    await system.open()
+    relax_garbage_collection()
 
 
 async def _warm_up(system: System) -> None:
@@ -95,7 +103,7 @@ def _each(total: Counters, runs: int) -> Numbers:
 
 async def sleepers(system: System, sizes: Sizes) -> Numbers:
     """From the moment when all of them are due until the last one has ended, the worker having waited for it."""
-    await system.open()
+    await _open(system)
     began = time.perf_counter()
     probe = min(_PROBE, sizes.sleepers)
     await system.park(probe, time.time() + 3600)
@@ -118,7 +126,7 @@ async def sleepers(system: System, sizes: Sizes) -> Numbers:
 
 async def long_runs(system: System, sizes: Sizes) -> Numbers:
     """What a step costs early and late in a long run, and going on after so many steps."""
-    await system.open()
+    await _open(system)
     resumes: dict[str, float] = {}
     steps: Numbers = {}
     for length in sizes.histories:

@@ -20,6 +20,7 @@ from bench.system import until
 from bench.systems.ours import PLACES, five_steps
 
 from workflow.runtime import WorkflowRuntime
+from workflow.runtime.cli.collecting import relax_garbage_collection
 from workflow.store.postgres import PostgresStore
 
 __all__ = ["measure_scale"]
@@ -77,6 +78,7 @@ async def _wait_until_done(url: str) -> None:
 async def serve(url: str) -> None:
     async with WorkflowRuntime(PostgresStore(url), [five_steps]) as runtime:
         await runtime.store.get_run("connect")
+        relax_garbage_collection()
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.read)
         await runtime.serve(concurrency=PLACES)

@@ -15,6 +15,7 @@ from workflow.runtime.answers import RunResultAnswer, SweepAnswer
 from workflow.runtime.results import RunResult, SweepResult
 from workflow.runtime.runtime import WorkflowRuntime
 
+from .collecting import relax_garbage_collection
 from .documents import MigrateReport, WorkerEnd
 from .drawing import draw_sweep, result_line
 from .session import BAD_STORE, NO, OK, Session, command_options, wants
@@ -172,6 +173,7 @@ def worker(
             return session.complain(BAD_STORE, problem, "schema")
         if not session.as_json and not quiet:
             session.err.print(f"Working on {', '.join(sorted(runtime.workflow_ids))}. Ctrl-C stops.", style="dim")
+        relax_garbage_collection()
         report = await runtime.serve(
             concurrency=concurrency,
             per_workflow=per_workflow,
