@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
-from contextlib import suppress
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, TypeGuard
 
 from workflow.core.definition import Workflow
@@ -30,20 +27,19 @@ from workflow.core.errors import (
     WorkflowError,
     WorkflowVersionError,
 )
-from workflow.core.events import ErrorInfo, RunCancelled, RunErrored, RunStarted
-from workflow.core.journal import read_history
+from workflow.core.events import Event, RunStarted
+from workflow.core.journal import Result, read_history
 from workflow.core.middleware import compose
-from workflow.core.payload import check_size
-from workflow.core.records import ENDED, ClaimedRun, RunRecord, Transition, Wait
+from workflow.core.records import ClaimedRun
 from workflow.core.telemetry import NO_TELEMETRY
 
 from .apply import Applier
 from .environment import DriveEnvironment
 from .handler import HandlerTask
-from .ledger import Ledger
 from .live import Live
-from .outcome import DriveKind, DriveOutcome
+from .outcome import DriveOutcome
 from .primitives import Primitives
+from .releasing import Release
 from .replay import replay
 from .session import Session
 from .state import StateTracker
@@ -72,15 +68,13 @@ class Drive:
         self._claimed = claimed
         self._environment = environment
         self._run = claimed.run
+        self._release = Release(claimed.run, environment)
         self._session: Session | None = None
         self._handler: HandlerTask | None = None
         self._live: Live | None = None
-        self._state: StateTracker | None = None
         self._interruption: BaseException | None = None
         self._lost = False
         self._news = False
-        self._releasing: Ledger | None = None
-        """What puts the run back, where the session's own ledger must not be written."""
 
     @property
     def run_id(self) -> str:
@@ -125,7 +119,7 @@ class Drive:
     async def decline(self, error: WorkflowError) -> DriveOutcome:
         """Put the run back untouched, with the reason, to be looked at again later: this process can't drive it."""
         try:
-            return await self._postpone(error)
+            return await self._release.postponed(error)
         except _REFUSED as refused:
             return DriveOutcome("lost", self._run, exception=refused)
 
@@ -144,11 +138,11 @@ class Drive:
             return await self._give_up()
         definition = self._definition
         if definition is None:
-            return await self._postpone(self._unknown_version())
+            return await self._release.postponed(self._unknown_version())
         try:
             return await self._drive(definition)
         except _Blocked as blocked:
-            return await self._block(blocked.reason)
+            return await self._release.blocked(blocked.reason)
         finally:
             self._interruption = None  # whose traceback leads back here: no cycle for the garbage collector
 
@@ -159,7 +153,7 @@ class Drive:
         try:
             ctx = self._make_context(definition, session, input)
         except Exception as error:  # the user's `initialize`
-            return await self._errored(error)
+            return await self._release.errored(error)
         if not session.history:
             self._emit_started(session)
 
@@ -167,8 +161,8 @@ class Drive:
             handled = self._within_middleware if definition.middleware else self._handle
             result = await handled(definition, ctx, session)
         except (Exception, asyncio.CancelledError, Suspension) as error:
-            return await self._left_with(error)
-        return await self._left_with(None, result)
+            return await self._left_with(definition, error)
+        return await self._left_with(definition, None, result)
 
     def _restore(self, definition: Workflow[Any, Any]) -> tuple[Session, Any]:
         try:
@@ -176,13 +170,16 @@ class Drive:
             input = definition.input_type.decode(self._run.input, f"The input of run {self._run.run_id!r}")
         except (StoreError, PayloadError) as error:
             raise _Blocked(error) from error
-        self._session = Session(self._claimed, history, self._environment)
-        return self._session, input
+        return self._begin(history), input
+
+    def _begin(self, history: Sequence[Event | Result]) -> Session:
+        session = self._session = self._release.session = Session(self._claimed, history, self._environment)
+        return session
 
     def _make_context(self, definition: Workflow[Any, Any], session: Session, input: Any) -> Any:
         primitives = Primitives(session, definition.default_retry)
         ctx = definition.context_type(session, primitives, input, definition.initial_state(input))
-        self._state = StateTracker(session, definition.state_type, ctx)
+        self._release.state = StateTracker(session, definition.state_type, ctx)
         return ctx
 
     def _emit_started(self, session: Session) -> None:
@@ -200,10 +197,10 @@ class Drive:
     async def _handle(self, definition: Workflow[Any, Any], ctx: Any, session: Session) -> Any:
         """The innermost of the onion: run the handler until it ends (return or raise what it did) or the run pauses."""
         ctx._check_given()
-        assert self._state is not None
+        assert self._release.state is not None
         handler = self._handler = HandlerTask(session, definition.handler, ctx)
         applier = Applier(session)
-        live = self._live = Live(session, handler, applier, self._state)
+        live = self._live = Live(session, handler, applier, self._release.state)
         if self._lost:
             live.tell_lost()
         if self._news:
@@ -222,7 +219,9 @@ class Drive:
             await live.stop()
         return handler.result()
 
-    async def _left_with(self, error: BaseException | None, result: Any = None) -> DriveOutcome:
+    async def _left_with(
+        self, definition: Workflow[Any, Any], error: BaseException | None, result: Any = None
+    ) -> DriveOutcome:
         """What the onion returned or raised. What interrupted the handler beats it: nobody can swallow that."""
         if self._handler is None:
             return await self._not_handled(error)
@@ -232,8 +231,10 @@ class Drive:
             raise error  # while middleware was ending
         assert self._session is not None
         if self._session.cancelled and (error is None or isinstance(error, asyncio.CancelledError)):
-            return await self._cancelled()
-        return await self._completed(result) if error is None else await self._errored(error)
+            return await self._release.cancelled()
+        if error is not None:
+            return await self._release.errored(error)
+        return await self._release.completed(result, definition.output_type)
 
     async def _interrupted(self, interruption: BaseException, error: BaseException | None) -> DriveOutcome:
         """The handler did not end: the run pauses, can't be replayed, or its code can't go on."""
@@ -244,11 +245,11 @@ class Drive:
                 raise error
             if error is not None and error is not interruption:
                 logger.error("Middleware of run %r failed while it paused.", self._run.run_id, exc_info=error)
-            return self._outcome(_kind(self._live.released), self._live.released)
+            return self._release.outcome(self._live.released, self._session.ledger)
         if isinstance(interruption, (NonDeterminismError, PayloadError)) and self._session.replaying:
             raise _Blocked(interruption) from interruption
         if isinstance(interruption, (HandlerError, PayloadError)):
-            return await self._errored(interruption)
+            return await self._release.errored(interruption)
         raise interruption
 
     async def _not_handled(self, error: BaseException | None) -> DriveOutcome:
@@ -257,113 +258,29 @@ class Drive:
         if _by_host(error):
             raise error
         if isinstance(error, (MiddlewareError, NonRetryableError)):
-            return await self._errored(error)
+            return await self._release.errored(error)
         recoveries = self._run.recoveries + 1
         if recoveries > self._environment.max_recoveries:
-            return await self._errored(error)
+            return await self._release.errored(error)
         logger.error("Middleware of run %r failed; the run is tried again later.", self._run.run_id, exc_info=error)
-        return await self._postpone(error, recoveries)
+        return await self._release.postponed(error, recoveries)
 
-    # The ends
-
-    async def _completed(self, result: Any) -> DriveOutcome:
-        what = f"The output of run {self._run.run_id!r}"
-        definition = self._definition
-        assert definition is not None
-        output_type = definition.output_type
-        try:
-            text, output = output_type.round_trip(result, what)
-            check_size(text, self._environment.max_payload, what)
-        except PayloadError as error:
-            return await self._errored(error)
-        self._ledger.append_output(text)
-        return await self._end(Transition("completed", output=text), output=output)
-
-    async def _errored(self, error: BaseException) -> DriveOutcome:
-        info = ErrorInfo.of(error)
-        ledger = self._ledger
-        ledger.append(RunErrored(**ledger.head(), error=info))
-        logger.debug("Run %r failed.", self._run.run_id, exc_info=error)
-        return await self._end(Transition("errored", error=info.model_dump_json()), error=info, exception=error)
-
-    async def _cancelled(self) -> DriveOutcome:
-        ledger = self._ledger
-        ledger.append(RunCancelled(**ledger.head()))
-        return await self._end(Transition("cancelled"))
+    async def _hand_back(self) -> None:
+        if not self._lost and (self._live is None or self._live.released is None):
+            await self._release.hand_back()
 
     async def _give_up(self) -> DriveOutcome:
         """A run that has killed its owners again and again must not kill the next one."""
-        self._session = Session(self._claimed, [], self._environment)
-        return await self._errored(
+        self._begin([])
+        return await self._release.errored(
             PoisonedRunError(
                 f"Run {self._run.run_id!r} was recovered {self._run.recoveries - 1} times from owners that died or "
-                "stalled while "
-                "they drove it, without any progress to a pause. Look for a step that kills its process, or raise "
-                "max_recoveries."
+                "stalled while they drove it, without any progress to a pause. Look for a step that kills its process, "
+                "or raise max_recoveries."
             )
         )
 
-    async def _end(self, transition: Transition, **outcome: Any) -> DriveOutcome:
-        state = self._final_state()
-        ledger = self._ledger
-        await ledger.commit(transition, state, ledger.latest)
-        return self._outcome(_kind(transition), transition, **outcome)
-
-    def _final_state(self) -> str | None:
-        try:
-            return self._state.changed() if self._state is not None else None
-        except PayloadError as error:
-            logger.error("%s", error)
-            return None
-
-    # Not now
-
-    async def _block(self, error: WorkflowError) -> DriveOutcome:
-        """Leave the run as it is, with the reason: a deploy that fits its log goes on with it."""
-        logger.error("%s", error)
-        waits = self._kept_waits(Wait("blocked", "blocked", detail=str(error), until=self._later()))
-        return await self._put_back(Transition("paused", self._later(), waits), "paused", error)
-
-    async def _postpone(self, error: BaseException, recoveries: int | None = None) -> DriveOutcome:
-        waits = self._kept_waits(Wait("blocked", "postponed", detail=str(error), until=self._later()))
-        return await self._put_back(
-            Transition("paused", self._later(), waits, recoveries=recoveries), "postponed", error
-        )
-
-    def _kept_waits(self, blocked: Wait) -> tuple[Wait, ...]:
-        """What the run waited for still wakes it."""
-        return (*(wait for wait in self._run.waits if wait.kind != "blocked"), blocked)
-
-    async def _put_back(self, transition: Transition, kind: DriveKind, error: BaseException) -> DriveOutcome:
-        """Release the run with nothing but the reason written."""
-        info = ErrorInfo.of(error)
-        transition = replace(transition, error=info.model_dump_json())
-        ledger = self._releasing = Ledger(self._run, self._environment, None)
-        released, _ = await ledger.commit(transition)
-        if not released:  # mail came meanwhile: whoever can go on with the run will find it
-            await ledger.commit(replace(transition, status="queued"))
-        self._session = None  # what it appended in vain is not part of the outcome
-        return self._outcome(kind, transition, error=info, exception=error)
-
-    def _later(self) -> datetime:
-        return self._environment.clock.now() + self._environment.blocked_delay
-
-    async def _hand_back(self) -> None:
-        """The host wants this drive to end: keep what is done, and let somebody else go on at once."""
-        ledger = self._releasing or (self._session.ledger if self._session is not None else None)
-        if ledger is None or self._lost or (self._live is not None and self._live.released is not None):
-            return
-        with suppress(Exception):
-            # What was on its way when the host cancelled is finished first: it may be the end of the run.
-            if not await ledger.repeat_unanswered():
-                await ledger.commit(Transition("queued", ledger.now(), None, recoveries=None))
-
     # Parts
-
-    @property
-    def _ledger(self) -> Ledger:
-        assert self._session is not None
-        return self._session.ledger
 
     @property
     def _definition(self) -> Workflow[Any, Any] | None:
@@ -373,56 +290,9 @@ class Drive:
         known = ", ".join(repr(version) for version in (self._workflow.versions if self._workflow else ())) or "none"
         return WorkflowVersionError(
             f"Run {self._run.run_id!r} belongs to version {self._run.workflow_version!r} of workflow "
-            f"{self._run.workflow_id!r}, and "
-            f"this process has {known}. It is left for a process that has it; keep old versions in previous_versions."
+            f"{self._run.workflow_id!r}, and this process has {known}. It is left for a process that has it; keep old "
+            "versions in previous_versions."
         )
-
-    def _outcome(
-        self,
-        kind: DriveKind,
-        transition: Transition,
-        output: Any = None,
-        error: ErrorInfo | None = None,
-        exception: BaseException | None = None,
-    ) -> DriveOutcome:
-        return DriveOutcome(kind, self._record_after(transition), output, error, exception)
-
-    def _record_after(self, transition: Transition) -> RunRecord:
-        """The row as the last commit left it, without asking the store."""
-        run, ledger = self._run, self._session.ledger if self._session is not None else None
-        now = self._environment.clock.now() if ledger is None else ledger.latest
-        return RunRecord(  # `dataclasses.replace` would take three times as long
-            run.run_id,
-            run.workflow_id,
-            run.workflow_version,
-            transition.status,
-            run.input,
-            run.created_at,
-            now,
-            transition.due_at,
-            run.started_at,
-            now if transition.status in ENDED else None,
-            transition.output,
-            transition.error,
-            run.waits if transition.waits is None else transition.waits,
-            self._state.text if self._state is not None else run.state,
-            run.fence,
-            None,
-            run.log_length if ledger is None else ledger.next_index,
-            run.mail_count if ledger is None else ledger.seen_mail,
-            run.recoveries if transition.recoveries is None else transition.recoveries,
-            run.queue,
-            run.key,
-            run.priority,
-            run.expires_at,
-            run.schedule_id,
-        )
-
-
-def _kind(transition: Transition) -> DriveKind:
-    status = transition.status
-    assert status != "running"
-    return status
 
 
 def _by_host(error: BaseException | None) -> TypeGuard[asyncio.CancelledError]:
