@@ -32,7 +32,7 @@ async def test_what_waits_is_not_stuck() -> None:
     assert await said(world, "a b") == (
         "waiting",
         False,
-        "It waits for a decision on 'Ship it?' (approval 'ship-it'), or until in 1 d (2026-01-02 00:00:00 UTC).",
+        "It waits for a decision on 'Ship it?' (approval 'ship-it'); its time is up in 1 d (2026-01-02 00:00:00 UTC).",
     )
     assert (await said(world, "n"))[2].endswith("and wakes in 3 h (2026-01-01 03:00:00 UTC).")
     remedies = [(await runtime.why_stuck(run_id)).remedy for run_id in ("p", "a b", "n")]

@@ -157,7 +157,7 @@ class _Diagnoser:
                 "If nothing of that queue goes on either, start `workflow worker`, or see why the sweeps don't come."
             )
             return self._says(
-                "limited", False, f"{summary}, and goes on when its queue has room", limits, *details, remedy=remedy
+                "limited", False, f"{summary}, and goes on when its queue has room.", limits, *details, remedy=remedy
             )
         if self._late < self._patience:
             return self._says(code, False, f"{summary}; the next sweep or worker takes it.", *details)
@@ -188,7 +188,7 @@ class _Diagnoser:
         return f"workflow runs signal {run_id} {quote(wait.name or '')} --payload JSON"
 
     def _wait(self, wait: Wait) -> str:
-        until = "" if wait.until is None else f", or until {self._when(wait.until)}"
+        until = "" if wait.until is None else f"; its time is up {self._when(wait.until)}"
         if wait.kind == "signal":
             return f"It waits for the signal {wait.name!r}{until}."
         if wait.kind == "approval":
