@@ -159,3 +159,13 @@ def test_every_event_of_a_log_can_be_drawn() -> None:
             if event is UuidRecorded:
                 given["value"] = "u"
             assert timeline_rows([event(at=at(1), **given)])
+
+
+def test_what_a_rerun_has_from_another_run_was_before_it() -> None:
+    """What happened before the run was created is called so, and lies at the beginning of its scale."""
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    draw_timeline(console, timeline_rows(EVENTS), at(4), at(10), ended=True)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    (reserve,) = (line for line in lines if "step reserve" in line)
+    assert reserve.split()[:2] == ["before", "●"]
+    assert not [line for line in lines if line.lstrip().startswith("-")]

@@ -164,7 +164,9 @@ class _Scale:
 
     def cells(self, row: Row) -> tuple[str | Text, ...]:
         took = length((row.end or self.now) - row.begin) if row.end != row.begin else ""
-        return length(row.begin - self.begin), self._bar(row), Text(row.title), _status(row), took
+        # What a rerun has from the run that it goes on from is older than itself.
+        after = length(row.begin - self.begin) if row.begin >= self.begin else "before"
+        return after, self._bar(row), Text(row.title), _status(row), took
 
     def _place(self, at: datetime) -> int:
         total = (self.end - self.begin).total_seconds()
