@@ -87,3 +87,8 @@ def make_late() -> WorkflowRuntime:
 
 def fail() -> WorkflowRuntime:
     raise KeyError("DATABASE_URL")
+
+
+def settings() -> WorkflowRuntime:
+    os.environ["CLI_APP_THAT_NOBODY_SETS"]
+    return make_newer()

@@ -73,7 +73,7 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     """Where its libraries are not installed, the command says in one line how to get them."""
     done = subprocess.run([sys.executable, "-c", WITHOUT_THE_EXTRA], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
-        1,
+        2,
         'The command line needs click: pip install "workflow-runtime[cli]"\n',
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ class Shell:
 @pytest.fixture
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
     Terminal(tmp_path)
+    (tmp_path / "cli_broken.py").write_text("import a_driver\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("COLUMNS", "100")
@@ -55,7 +58,8 @@ def migrated(shell: Shell) -> Shell:
     [
         (None, "Which app? Give --app MODULE:NAME"),
         ("cli_app", "write it as 'package.module:name'"),
-        ("nowhere:runtime", "No module named 'nowhere'"),
+        ("nowhere:runtime", "No module named 'nowhere'. It was looked for in "),
+        ("cli_broken:runtime", "No module named 'a_driver'"),
         ("cli_app:nothing", "has no attribute 'nothing'"),
         ("cli_app:order", "neither a WorkflowRuntime nor a function that makes one"),
         ("cli_app:fail", "can't be loaded: KeyError: 'DATABASE_URL'"),
@@ -67,6 +71,23 @@ def test_a_bad_app_is_explained(shell: Shell, app: str | None, message: str) -> 
     code, out, err = shell("runs", "list", app=app)
     assert (code, out) == (2, "")
     assert message in err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("cli_broken:runtime", "cli_broken.py, line 1"), ("cli_app:settings", "cli_app.py")]
+)
+def test_the_place_of_an_apps_error_is_in_the_app(shell: Shell, name: str, line: str) -> None:
+    """What breaks while an app is loaded is shown with the app's own line, also where a library raised it."""
+    _, _, err = shell("runs", "list", app=name)
+    assert line in err.replace("\n", " ")
+    assert "<frozen" not in err
+
+
+def test_the_environment_may_name_the_app(migrated: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """WORKFLOW_APP stands in for --app, which goes first."""
+    monkeypatch.setenv("WORKFLOW_APP", "cli_app:make_runtime")
+    assert migrated("runs", "list", app=None)[:2] == (0, "No runs.\n")
+    assert migrated("runs", "list", app="nowhere:runtime")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -112,7 +133,7 @@ def test_a_missing_schema_is_an_answer_or_an_error(shell: Shell) -> None:
     assert shell.json("doctor")["schema_problem"]
     for command in (["runs", "list"], ["sweep"], ["worker"]):
         code, _, err = shell(*command)
-        assert code == 3
+        assert (code, err.count("workflow migrate")) == (3, 1)
         assert "workflow migrate" in err.replace("\n", " ")
 
 
@@ -174,3 +195,41 @@ def test_a_second_start_says_so(migrated: Shell) -> None:
     code, out, err = migrated(*start)
     assert (code, out) == (0, "queued a\n")
     assert "nothing was started" in err
+
+
+def test_a_missing_input_is_said(migrated: Shell) -> None:
+    """A start without the input that its workflow needs says how to give one."""
+    code, _, err = migrated("runs", "start", "order")
+    assert (code, "Give it an --input." in err.replace("\n", " ")) == (2, True)
+
+
+def test_deliveries_say_what_became_of_them(migrated: Shell) -> None:
+    """Mail that comes early, twice or too late is told from mail that was waited for, in words."""
+    migrated("runs", "start", "order", "--run-id", "a", "--input", '{"order_id": "1"}')
+    early = migrated("runs", "approve", "a", "ship")
+    assert early[:2] == (0, "buffered a  it is kept until the run asks for it; now it waits for signal paid\n")
+    assert migrated("runs", "approve", "a", "ship")[1] == "duplicate a  it was accepted before; nothing has changed\n"
+    migrated("runs", "signal", "a", "paid", "--payload", '"cash"')
+    late = migrated("runs", "signal", "a", "paid", "--payload", '"cash"')
+    assert late[:2] == (1, "not_waiting a  nothing was delivered: the run has ended (completed)\n")
+
+
+def test_wrong_use_is_a_document_with_json(migrated: Shell) -> None:
+    """With --json an unknown option or bad value is an error document as well."""
+    document = migrated.json("runs", "list", "--status", "asleep")
+    assert (document["error"]["code"], "asleep" in document["error"]["message"]) == ("usage", True)
+
+
+def test_a_purge_asks_first(migrated: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is deleted unless somebody says yes, and the question has the time in the terminal's zone."""
+    migrated("runs", "start", "order", "--run-id", "a", "--input", '{"order_id": "13"}')
+    for answer in ("", "n\n"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        code, out, err = migrated("purge", "--older-than", "0s")
+        assert (code, out) == (1, "")
+        assert "Nothing was deleted. --yes deletes without asking." in err.replace("\n", " ")
+    assert [run["run_id"] for run in migrated.json("runs", "list")["runs"]] == ["a"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    code, out, err = migrated("purge", "--older-than", "2126-01-31T09:00+09:00")
+    assert (code, out) == (0, "Deleted 1 run.\n")
+    assert f"{datetime(2126, 1, 31, tzinfo=UTC).astimezone():%Y-%m-%d %H:%M:%S (%Z)}" in err

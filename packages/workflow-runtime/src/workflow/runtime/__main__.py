@@ -13,7 +13,8 @@ def main() -> None:
         import click as click
         import rich as rich
     except ImportError as error:
-        sys.exit(f'The command line needs {error.name}: pip install "workflow-runtime[cli]"')
+        print(f'The command line needs {error.name}: pip install "workflow-runtime[cli]"', file=sys.stderr)  # noqa: T201
+        sys.exit(2)
     from .cli.main import run
 
     sys.exit(run())

@@ -30,7 +30,11 @@ _SHOWN = 20
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="Look at so many open runs.")
 @click.pass_context
 def doctor(ctx: click.Context, app: str | None, as_json: bool, limit: int) -> None:
-    """Check the schema, the workflows, and the runs that have not ended. Exit code 1: something needs you."""
+    """Say what is wrong, and what helps.
+
+    It checks the schema, imports every workflow, and looks at the runs that have not ended. Exit code 1: something
+    needs you.
+    """
     session = wants(app, as_json)
 
     async def work(runtime: WorkflowRuntime) -> int:
@@ -107,5 +111,5 @@ def _draw_open(console: Console, runtime: WorkflowRuntime, report: DoctorReport)
     console.print(f"{'ok   ' if not report.stuck else '     '} open runs: {counts or 'none'}{newest}")
     if report.next_due is not None:
         ahead = report.next_due - runtime.clock.now()
-        when = f"in {length(ahead)}" if ahead.total_seconds() > 0 else f"for {length(-ahead)}"
+        when = f"in {length(ahead)}" if ahead.total_seconds() > 0 else f"{length(-ahead)} ago"
         console.print(f"      next due: {local(report.next_due)} ({when})")

@@ -15,7 +15,7 @@ from workflow.core.records import Wait
 from workflow.runtime.diagnosis import Diagnosis
 from workflow.runtime.results import Run, RunPage, RunResult, SweepResult
 
-from .words import brief, length, local, moment, shortened, status_text
+from .words import brief, counted, length, local, moment, shortened, status_text
 
 __all__ = ["draw_diagnosis", "draw_page", "draw_result", "draw_run", "draw_sweep", "result_line", "waits_text"]
 
@@ -109,10 +109,22 @@ def result_line(result: RunResult[Any], at: datetime | None = None) -> Text:
     line = Text(f"{local(at)} " if at is not None else "")
     line.append_text(status_text(result.kind))
     line.append(f" {result.run_id}")
-    about = _about(result.run) if result.run is not None else ""
-    if result.error is not None:
-        about = f"{result.error.type}: {result.error.message}"
+    about = _about_result(result)
     return line.append(f"  {shortened(about, 300)}" if about else "", style="dim")
+
+
+def _about_result(result: RunResult[Any]) -> str:
+    """Why, or with what; of a delivery, what its kind means."""
+    run = result.run
+    if result.kind == "not_waiting":
+        return f"nothing was delivered: the run has ended ({run.status})" if run is not None else ""
+    if result.kind == "duplicate":
+        return "it was accepted before; nothing has changed"
+    if result.kind == "buffered":
+        return "it is kept until the run asks for it" + (f"; now it waits for {waits_text(run.waits)}" if run else "")
+    if result.error is not None:
+        return f"{result.error.type}: {result.error.message}"
+    return _about(run) if run is not None else ""
 
 
 def draw_result(console: Console, result: RunResult[Any]) -> None:
@@ -132,4 +144,4 @@ def draw_sweep(console: Console, sweeps: Sequence[SweepResult]) -> None:
             console.print(f"{part:>10}  " + ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items())))
     last = sweeps[-1]
     more = "there may be more: sweep again" if last.remaining_may_exist else "nothing more is due"
-    console.print(escape(f"{total} runs driven, {more}."))
+    console.print(escape(f"{counted(total, 'run')} driven, {more}."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import click
@@ -11,7 +12,7 @@ from .operate import migrate, sweep, worker
 from .recover import purge, rerun, retry
 from .runs import runs
 from .schedules import schedules
-from .session import Session, command_options
+from .session import BAD_USE, Session, command_options
 
 __all__ = ["run"]
 
@@ -23,7 +24,8 @@ __all__ = ["run"]
 def cli(ctx: click.Context, app: str | None, as_json: bool) -> None:
     """Durable workflows: see to their store, drive what is due, look at runs and schedules, deliver to them.
 
-    --app names your WorkflowRuntime (or a function that makes one), and is looked for where you call the command:
+    --app names your WorkflowRuntime (or a function that makes one), and is looked for where you call the command.
+    The environment variable WORKFLOW_APP does the same:
 
         workflow --app app.runtime:runtime runs list
 
@@ -41,14 +43,15 @@ for command in (retry, rerun):
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and answer its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = cli.main(
-            args=None if arguments is None else list(arguments), prog_name="workflow", standalone_mode=False
-        )
+        code = cli.main(args=given, prog_name="workflow", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 0
     except click.ClickException as error:
+        if "--json" in given:
+            return Session(as_json=True).complain(BAD_USE, error.format_message(), "usage")
         error.show()
         return error.exit_code
     except click.Abort:

@@ -19,6 +19,7 @@ from .collecting import relax_garbage_collection
 from .documents import MigrateReport, WorkerEnd
 from .drawing import draw_sweep, result_line
 from .session import BAD_STORE, NO, OK, Session, command_options, wants
+from .words import counted
 
 __all__ = ["migrate", "sweep", "worker"]
 
@@ -83,6 +84,8 @@ def sweep(
     }
 
     async def work(runtime: WorkflowRuntime) -> int:
+        if (problem := await _obstacle(runtime)) is not None:
+            return session.complain(BAD_STORE, problem, "schema")
         with _progress(session, "Sweeping") as progress:
             sweeps = await _sweeps(runtime, max_duration, everything, bounds, progress)
         if session.as_json:
@@ -112,7 +115,7 @@ async def _sweeps(
         swept = await runtime.sweep(max_duration=left, **bounds)
         sweeps.append(swept)
         driven += swept.summary.total
-        progress.update(f"Sweeping ... {driven} runs driven")
+        progress.update(f"Sweeping ... {counted(driven, 'run')} driven")
         if not everything or not swept.remaining_may_exist or swept.deadline_reached:
             return sweeps
 
@@ -152,10 +155,10 @@ def worker(
     grace: float,
     quiet: bool,
 ) -> None:
-    """Drive what is due as soon as it is due, until SIGTERM or Ctrl-C.
+    """Drive runs as soon as they are due, until Ctrl-C.
 
-    Then what is under way gets --grace seconds to come to the end of its step; the rest is handed back, and another
-    worker goes on with it at once. A second signal hands it back right away.
+    At SIGTERM or Ctrl-C what is under way gets --grace seconds to come to the end of its step; the rest is handed
+    back, and another worker goes on with it at once. A second signal hands it back right away.
     """
     session = wants(app, as_json)
 
@@ -169,7 +172,7 @@ def worker(
 
     async def work(runtime: WorkflowRuntime) -> int:
         logging.getLogger("workflow").setLevel(logging.INFO)
-        if (problem := await schema_problem(runtime)) is not None and not await _usable(runtime):
+        if (problem := await _obstacle(runtime)) is not None:
             return session.complain(BAD_STORE, problem, "schema")
         if not session.as_json and not quiet:
             session.err.print(f"Working on {', '.join(sorted(runtime.workflow_ids))}. Ctrl-C stops.", style="dim")
@@ -182,19 +185,23 @@ def worker(
             on_result=on_result,
         )
         end = WorkerEnd(kinds=report.kinds, handed_back=report.handed_back)
-        words = f"Stopped after {report.total} drives; {report.handed_back} runs were handed back."
+        back = f" {counted(report.handed_back, 'run')} handed back, for another worker." if report.handed_back else ""
+        words = f"Stopped after {counted(report.total, 'drive')}.{back}"
         session.answer(end, lambda console: console.print(words))
         return OK
 
     ctx.exit(session.run(work))
 
 
-async def _usable(runtime: WorkflowRuntime) -> bool:
-    """Whether the store helps itself: an embedded one may make its file when it is first used."""
+async def _obstacle(runtime: WorkflowRuntime) -> str | None:
+    """What is wrong with the schema, unless the store helps itself: an embedded one may make its file on first use."""
+    problem = await schema_problem(runtime)
+    if problem is None:
+        return None
     try:
         await runtime.store.next_due(runtime.workflow_ids)
     except ConnectionError:
         raise
     except StoreError:
-        return False
-    return True
+        return problem
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 
 import click
@@ -11,8 +12,8 @@ from workflow.runtime.runtime import WorkflowRuntime
 
 from .documents import PurgeReport
 from .runs import answered, enqueue_option
-from .session import OK, Session, command_options, wants
-from .words import When
+from .session import NO, OK, Session, command_options, wants
+from .words import When, counted, local
 
 __all__ = ["purge", "rerun", "retry"]
 
@@ -93,16 +94,30 @@ def purge(
 ) -> None:
     """Delete runs that ended long ago, with their logs. Runs that have not ended are never deleted."""
     session = wants(app, as_json)
-    if not yes:
-        whose = f"runs of {workflow_id}" if workflow_id else "runs"
-        click.confirm(f"Delete all {whose} that ended before {older_than:%Y-%m-%d %H:%M} UTC?", abort=True, err=True)
+    if not yes and not _agreed(workflow_id, older_than):
+        ctx.exit(session.complain(NO, "Nothing was deleted. --yes deletes without asking.", "not_confirmed"))
 
     async def work(runtime: WorkflowRuntime) -> int:
         deleted = await _purge(session, runtime, older_than, workflow_id, limit)
-        session.answer(PurgeReport(deleted=deleted), lambda console: console.print(f"Deleted {deleted} runs."))
+        session.answer(
+            PurgeReport(deleted=deleted), lambda console: console.print(f"Deleted {counted(deleted, 'run')}.")
+        )
         return OK
 
     ctx.exit(session.run(work))
+
+
+def _agreed(workflow_id: str | None, older_than: datetime) -> bool:
+    """Ask. Where nobody can answer (a cron job, a pipe that ends), the answer is no."""
+    whose = f"runs of {workflow_id}" if workflow_id else "runs"
+    question = f"Delete all {whose} that ended before {local(older_than)} ({older_than.astimezone():%Z})?"
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        click.echo(err=True)  # the question has no line end yet
+        return False
 
 
 async def _purge(
@@ -110,7 +125,7 @@ async def _purge(
 ) -> int:
     """Batch by batch: an interruption loses nothing, and the same command goes on."""
     deleted = 0
-    with Progress(console=session.err, transient=True) as progress:
+    with Progress(console=session.err, transient=True, disable=not session.err.is_terminal) as progress:
         task = progress.add_task("Deleting", total=limit)
         while limit is None or deleted < limit:
             batch = _BATCH if limit is None else min(_BATCH, limit - deleted)

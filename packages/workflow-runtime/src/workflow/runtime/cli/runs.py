@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import click
 
-from workflow.core import RunNotFoundError
+from workflow.core import PayloadError, RunNotFoundError
 from workflow.runtime.answers import RunPageAnswer, RunResultAnswer
 from workflow.runtime.results import Run, RunResult
 from workflow.runtime.runtime import WorkflowRuntime
@@ -124,15 +124,20 @@ def start(
     session = wants(app, as_json)
 
     async def work(runtime: WorkflowRuntime) -> int:
-        result = await runtime.start_run(
-            workflow_id,
-            run_id=run_id,
-            input=input_,
-            delay=delay,
-            drive=not enqueue,
-            include_events=False,
-            **placement,
-        )
+        try:
+            result = await runtime.start_run(
+                workflow_id,
+                run_id=run_id,
+                input=input_,
+                delay=delay,
+                drive=not enqueue,
+                include_events=False,
+                **placement,
+            )
+        except PayloadError as error:
+            if input_ is None:
+                return session.complain(BAD_USE, f"{error}. Give it an --input.", error.code)
+            raise
         if not result.created and not session.as_json:
             session.err.print("There was a run of this id: nothing was started.", style="dim")
         return answered(session, result, bad=("errored", "cancelled", "not_claimable"))

@@ -39,6 +39,9 @@ BAD_USE = 2
 BAD_STORE = 3
 """The store can't be reached, or its schema is not right."""
 
+_APP = "WORKFLOW_APP"
+"""The environment variable that names the app where `--app` doesn't."""
+
 _WIDE = 200
 """Columns where the output is no terminal: nobody wants cut off ids in a file."""
 
@@ -94,12 +97,16 @@ class Session:
 
     def run(self, work: Callable[[WorkflowRuntime], Awaitable[int]]) -> int:
         """Make the app's runtime, do the work with it, close it, and answer the exit code."""
-        if self.app is None:
-            message = "Which app? Give --app MODULE:NAME, where NAME is a WorkflowRuntime or a function that makes one."
+        app = self.app or os.environ.get(_APP)
+        if not app:
+            message = (
+                "Which app? Give --app MODULE:NAME, where NAME is a WorkflowRuntime or a function that makes one "
+                f"(or set {_APP})."
+            )
             return self.complain(BAD_USE, message, "app")
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
         try:
-            return asyncio.run(self._run(self.app, work))
+            return asyncio.run(self._run(app, work))
         except KeyboardInterrupt:
             return self.complain(130, "Interrupted.", "interrupted")
         except (StoreError, OSError) as error:
@@ -125,17 +132,34 @@ async def _make_runtime(app: str) -> WorkflowRuntime:
         sys.path.insert(0, os.getcwd())
     try:
         return await RuntimeSource(import_runtime(app)).get()
-    except WorkflowError:
+    except WorkflowError as error:
+        if isinstance(error.__cause__, ImportError):
+            raise DefinitionError(_not_imported(app, error.__cause__)) from error
         raise
     except Exception as error:
         raise DefinitionError(f"The app {app!r} can't be loaded: {_where(error)}") from error
 
 
+def _not_imported(app: str, error: ImportError) -> str:
+    """Whether the app itself is not where it was looked for, or something that it imports."""
+    module = app.partition(":")[0]
+    if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+        searched = f"It was looked for in {os.getcwd()} and in this environment."
+        return f"The app {app!r} can't be loaded: {error}. {searched}"
+    return f"The app {app!r} can't be loaded: {_where(error)}"
+
+
 def _where(error: Exception) -> str:
-    """The error in one line, with the place in the app's code that raised it."""
+    """The error in one line, with the place in the app's code that raised it, or that called what raised it."""
     text = f"{type(error).__name__}: {error}"
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_apps(frame.filename)]
     return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
+
+
+def _is_apps(filename: str) -> bool:
+    """Whether a file lies in the folder where the command is called, and not in an environment within it."""
+    path, here = os.path.abspath(filename), os.path.join(os.getcwd(), "")
+    return path.startswith(here) and not path.startswith(os.path.join(sys.prefix, "")) and filename[:1] != "<"
 
 
 # Options that every command takes, before or after its name
@@ -144,7 +168,11 @@ def _where(error: Exception) -> str:
 def command_options(command: F) -> F:
     """`--app` and `--json`, on the group and on each command: people write them where they think of them."""
     options = [
-        click.option("--app", metavar="MODULE:NAME", help="Your WorkflowRuntime, or a function that makes it."),
+        click.option(
+            "--app",
+            metavar="MODULE:NAME",
+            help="Your WorkflowRuntime, or a function that makes it. [env: WORKFLOW_APP]",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Answer with JSON."),
     ]
     for option in options:

@@ -10,7 +10,7 @@ import click
 from pydantic import TypeAdapter
 from rich.text import Text
 
-__all__ = ["JSON", "When", "brief", "length", "local", "moment", "shortened", "status_text"]
+__all__ = ["JSON", "When", "brief", "counted", "length", "local", "moment", "shortened", "status_text"]
 
 _COLORS = {
     "completed": "green",
@@ -39,6 +39,11 @@ def moment(at: datetime | None) -> str:
         return ""
     here = at.astimezone()
     return f"{here:%H:%M:%S}" if here.date() == datetime.now(UTC).astimezone().date() else f"{here:%Y-%m-%d %H:%M}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def length(span: timedelta) -> str:
