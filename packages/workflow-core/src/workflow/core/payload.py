@@ -105,11 +105,13 @@ class PayloadType:
     With type `Any` it takes plain JSON values and nothing else; `note` says why, where there is more to say about it.
     """
 
-    __slots__ = ("_plain", "_read", "_remedy", "_validate", "_write", "type")
+    __slots__ = ("_exact", "_plain", "_read", "_remedy", "_validate", "_write", "type")
 
     def __init__(self, type_: Any, note: str = "") -> None:
         self.type = type_
         self._plain = type_ is Any or type_ is object
+        # Takes a JSON value of its own as it is.
+        self._exact = type_ is str or type_ is int or type_ is bool
         self._remedy = note or _GIVE_TYPE
         if not self._plain:
             validator, serializer = _machinery(type_)
@@ -167,6 +169,8 @@ class PayloadType:
         try:
             if self._plain:
                 return from_json(text, allow_inf_nan=False)
+            if self._exact and type(value := from_json(text)) is self.type:
+                return value  # what its validator would say, in half the time
             return self._read(text, by_alias=True, by_name=True)
         except Exception as error:
             raise PayloadError(f"{what} does not fit {self.name}: {_reasons(error)}") from error

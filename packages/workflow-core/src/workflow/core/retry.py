@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import cast
 
 from .arguments import Duration, seconds
@@ -26,7 +26,7 @@ class RetryAfter(WorkflowError):  # noqa: N818 - reads as what it asks for
         self.delay = seconds(delay, "RetryAfter delay")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Retry:
     """A retry policy: up to `max_attempts` in all, with exponential backoff.
 
@@ -47,6 +47,7 @@ class Retry:
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     give_up_on: tuple[type[BaseException], ...] = ()
     should_retry: Callable[[BaseException], bool] | None = None
+    _: KW_ONLY
     record_start: bool = False
     """Record each attempt before it starts, and never repeat one that was interrupted: see `at_most_once`."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 from .arguments import aware, identifier
@@ -17,7 +17,7 @@ from .definition import Workflow
 from .deliveries import approval_mail, signal_mail
 from .engine import Drive, DriveEnvironment
 from .errors import InvalidArgumentError, RunNotFoundError, WorkflowError
-from .events import Event
+from .events import Event, WorkflowEvent
 from .journal import read_events
 from .records import ClaimedRun, Lease, NewMail, NewRun
 from .store import RunStore
@@ -25,6 +25,8 @@ from .store import RunStore
 __all__ = ["ApprovalDelivery", "SignalDelivery", "run_workflow"]
 
 logger = logging.getLogger("workflow.core")
+
+_DeliveryT = TypeVar("_DeliveryT", "SignalDelivery", "ApprovalDelivery")
 
 _NOTHING: Any = object()
 _LEASE = timedelta(seconds=60)
@@ -55,19 +57,19 @@ async def run_workflow(
     store: RunStore,
     run_id: str | None = None,
     input: Any = _NOTHING,
-    signal: SignalDelivery | None = None,
-    approval: ApprovalDelivery | None = None,
+    signal: SignalDelivery | Mapping[str, Any] | None = None,
+    approval: ApprovalDelivery | Mapping[str, Any] | None = None,
     recover: bool = False,
     attach: bool = False,
     publish: Callable[[Event], object] | None = None,
     deadline: datetime | None = None,
     clock: Clock | None = None,
     owner: str | None = None,
-) -> AsyncIterator[Any]:
+) -> AsyncIterator[WorkflowEvent]:
     """Do one drive of one run, and give its events (`WorkflowEvent`) as they are committed.
 
     - With `input`, creates the run (idempotent by `run_id`: an existing one is not driven again).
-    - With `signal` or `approval`, delivers it, and drives the run if it waited for it.
+    - With `signal` or `approval` (or a mapping of its fields), delivers it, and drives the run if it waited for it.
     - With `recover`, drives the run whoever holds it: its former owner is taken for dead, and its commits are refused.
     - With none of them, drives the run if it is due.
     - With `attach`, gives the events that the log already holds first.
@@ -84,24 +86,39 @@ async def run_workflow(
     driver = _Driver(workflow, store, run_id, clock, owner or f"run_workflow:{uuid4()}", deadline, publish)
     if attach:
         for event in await driver.past_events():
-            yield event
+            yield cast("WorkflowEvent", event)
     claimed = await driver.claim(input, _mail(signal, approval), recover)
     if claimed is None:
         return
     # Closing this iterator must end the drive there and then, not when the inner one is collected as garbage.
     async with aclosing(driver.events_of(claimed)) as events:
         async for event in events:
-            yield event
+            yield cast("WorkflowEvent", event)
 
 
-def _mail(signal: SignalDelivery | None, approval: ApprovalDelivery | None) -> NewMail | None:
+def _mail(
+    signal: SignalDelivery | Mapping[str, Any] | None, approval: ApprovalDelivery | Mapping[str, Any] | None
+) -> NewMail | None:
     if signal is not None and approval is not None:
         raise InvalidArgumentError("Deliver a signal or an approval, one at a time.")
     if signal is not None:
-        return signal_mail(signal.signal_id, signal.name, signal.payload)
+        event = _delivery(signal, SignalDelivery, "signal")
+        return signal_mail(event.signal_id, event.name, event.payload)
     if approval is not None:
-        return approval_mail(approval.approval_id, approval.approved, approval.feedback, approval.meta)
+        decision = _delivery(approval, ApprovalDelivery, "approval")
+        return approval_mail(decision.approval_id, decision.approved, decision.feedback, decision.meta)
     return None
+
+
+def _delivery(given: _DeliveryT | Mapping[str, Any], kind: type[_DeliveryT], name: str) -> _DeliveryT:
+    if isinstance(given, kind):
+        return given
+    try:
+        return kind(**cast("Mapping[str, Any]", given))
+    except TypeError as error:
+        raise InvalidArgumentError(
+            f"{name} takes a {kind.__name__}(...) or a mapping of its fields, not {given!r:.100}."
+        ) from error
 
 
 class _Driver:

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 from workflow.core.arguments import Duration, aware, identifier, seconds
 from workflow.core.errors import HandlerError, InvalidArgumentError, PayloadError, WorkflowError
 from workflow.core.events import Custom, NowRecorded, UuidRecorded
+from workflow.core.journal import Result
 from workflow.core.payload import Json, PayloadType, payload_type, plain_text
 from workflow.core.retry import Retry
 from workflow.core.transactions import isolation_level
@@ -56,9 +57,10 @@ class Primitives:
         if events._get_running_loop() is not self._loop or self._session.closing:  # type: ignore[attr-defined]
             self._refused("step")
             await self._forever()
-        known = self._history.next_result(id)
-        if known is None:
-            id = identifier(id, "step id", reserved=True)
+        known = self._history.next
+        if type(known) is not Result or known.id != id or type(id) is not str:
+            known = None
+            id = identifier(id, "step id", reserved=True)  # that of a result has been checked before
         if not callable(fn):
             raise InvalidArgumentError(
                 f"Step {id!r} takes a function and its arguments: ctx.step({id!r}, function, ...), not "
@@ -70,7 +72,7 @@ class Primitives:
             type_ = self._result_type(fn, id)
         meta = meta if meta is None else _checked_meta(meta)
         self._operations.reserve(id, "step")
-        if known is not None and self._history.take_result(known):
+        if known is not None and self._history.give_back(known):
             try:
                 return type_.decode(known.text, "")
             except PayloadError as error:
