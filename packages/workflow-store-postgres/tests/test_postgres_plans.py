@@ -91,6 +91,28 @@ def test_no_statement_reads_a_whole_table(postgres_url: str, schema: str):
     asyncio.run(main())
 
 
+def test_plans_of_the_first_moment_find_runs_by_their_ids(postgres_url: str, schema: str):
+    """What is planned while there are no runs, and kept, goes through no index of statuses to find a run by its id."""
+    looks_up = ("append", "finish", "commit", "commit_many", "renew", "held", "claim_run", "claim_chosen", "reopen")
+
+    async def main() -> None:
+        store = PostgresStore(postgres_url, schema=schema)
+        await store.migrate()
+        await store.close()
+        connection = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        for name, sql in Statements(schema).texts():
+            if name in looks_up:
+                await connection.execute(f"PREPARE {name} AS {sql}")
+                nulls = ", ".join(["NULL"] * len(_examples(sql)))
+                plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE {name}({nulls})"))
+                assert "workflow_runs_pkey" in plan
+                assert "workflow_runs_listed" not in plan, plan
+        await connection.close()
+
+    asyncio.run(main())
+
+
 def test_claims_do_not_feel_what_has_ended(postgres_url: str, schema: str):
     """A claim of what is due touches a few pages, however many runs have ended or sleep."""
 

@@ -38,10 +38,10 @@ def size_of(commit: Commit) -> int:
 
 
 def is_short(commit: Commit) -> bool:
-    """Whether one of the short statements does it. An empty commit is made for its news, which they don't bring."""
-    if commit.consumed:
+    """Whether one of the short statements does it. They answer for each record, so an empty commit is not for them."""
+    if commit.consumed or not commit.records:
         return False
-    return bool(commit.records) if commit.transition is None else commit.transition.status in ENDED
+    return commit.transition is None or commit.transition.status in ENDED
 
 
 def append_args(commit: Commit) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .parts import LIVE, MAIL_ARRAYS, columns_of, lanes, log_of, mail_of
+from .parts import LIVE, MAIL_ARRAYS, STATUS, columns_of, lanes, log_of, mail_of
 
 __all__ = ["CLAIM", "CLAIM_DUE", "CLAIM_RUN", "HELD", "RENEW"]
 
@@ -27,7 +27,7 @@ ORDER BY c.was_due, c.run_id"""
 CLAIM_RUN = f"""
 WITH picked AS (
     SELECT r.run_id, r.status, r.due_at, r.revision FROM :"schema".workflow_runs r
-    WHERE r.run_id = $4::text AND r.status IN {LIVE} AND ($5::boolean OR r.due_at <= $3::timestamptz)
+    WHERE r.run_id = $4::text AND {STATUS} IN {LIVE} AND ($5::boolean OR r.due_at <= $3::timestamptz)
     FOR UPDATE SKIP LOCKED
 ){CLAIM}"""
 
@@ -50,7 +50,7 @@ def _due(status: str, limit: str, candidates: str) -> str:
         ORDER BY due_at, run_id LIMIT {candidates}
     ) c CROSS JOIN LATERAL (
         SELECT * FROM :"schema".workflow_runs r
-        WHERE r.run_id = c.run_id AND r.status = '{status}' AND r.due_at <= $3
+        WHERE r.run_id = c.run_id AND {STATUS} = '{status}' AND r.due_at <= $3
         FOR UPDATE SKIP LOCKED
     ) r LIMIT {limit}
 )"""
@@ -65,7 +65,7 @@ picked AS (SELECT * FROM recovered UNION ALL SELECT * FROM ready UNION ALL SELEC
 
 # -- Renewing: $1 run_ids, $2 fences, $3 until.
 
-_STILL_HELD = "r.run_id = a.run_id AND r.fence = a.fence AND r.status = 'running'"
+_STILL_HELD = f"r.run_id = a.run_id AND r.fence = a.fence AND {STATUS} = 'running'"
 
 RENEW = f"""
 WITH held AS MATERIALIZED (

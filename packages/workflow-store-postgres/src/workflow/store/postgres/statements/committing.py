@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from .parts import LIVE, MAIL_ARRAYS, TELL, Columns, arrays, asked, mail_of, names, scalars, told
+from .parts import LIVE, MAIL_ARRAYS, STATUS, TELL, Columns, arrays, asked, mail_of, names, scalars, told
 
 __all__ = ["APPEND", "FINISH", "commit"]
 
-_GUARD = "r.run_id = a.run_id AND r.fence = a.fence AND r.log_length = a.expected AND r.status = 'running'"
+_GUARD = f"r.run_id = a.run_id AND r.fence = a.fence AND r.log_length = a.expected AND {STATUS} = 'running'"
 
-# A commit that consumes nothing, in the middle of a run or at its end: nearly all of them, when runs come one by one.
-# So these two have texts of their own, little more than an UPDATE and an INSERT.
+# A commit of records that consumes nothing, in the middle of a run or at its end: nearly all of them, when runs come one
+# by one. So these two have texts of their own, little more than an UPDATE and an INSERT. They answer with a row for each
+# record. The row is looked up and locked by a scalar subselect, which costs a third less to set up than a join does.
 
 
 def _short(changes: str) -> str:
@@ -19,19 +20,17 @@ WITH moved AS (
     UPDATE :"schema".workflow_runs r SET
         log_length = r.log_length + cardinality($6::text[]), state = coalesce($5::text, r.state),
         updated_at = $4::timestamptz, revision = r.revision + 1, {changes}
-    FROM (
+    WHERE r.run_id = (
         SELECT r.run_id FROM :"schema".workflow_runs r
-        WHERE r.run_id = $1::text AND r.fence = $2::bigint AND r.log_length = $3::integer AND r.status = 'running'
+        WHERE r.run_id = $1::text AND r.fence = $2::bigint AND r.log_length = $3::integer AND {STATUS} = 'running'
         FOR UPDATE SKIP LOCKED
-    ) h
-    WHERE r.run_id = h.run_id
+    )
     RETURNING r.run_id, r.mail_count
-), appended AS (
-    INSERT INTO :"schema".workflow_log (run_id, idx, event, payload)
-    SELECT m.run_id, $3 + x.n - 1, x.event, x.payload
-    FROM moved m, unnest($6, $7::text[]) WITH ORDINALITY AS x(event, payload, n)
 )
-SELECT m.mail_count FROM moved m"""
+INSERT INTO :"schema".workflow_log (run_id, idx, event, payload)
+SELECT m.run_id, $3 + x.n - 1, x.event, x.payload
+FROM moved m, unnest($6, $7::text[]) WITH ORDINALITY AS x(event, payload, n)
+RETURNING (SELECT m.mail_count FROM moved m)"""
 
 
 APPEND = _short("due_at = $8::timestamptz, wake_at = least(r.wake_at, $8)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from workflow.store.postgres.rows import RUN_COLUMNS
 
-from .parts import TELL, Columns, asked, columns_of, scalars, told
+from .parts import STATUS, TELL, Columns, asked, columns_of, scalars, told
 
 __all__ = ["NEW", "PATIENCE", "PURGE", "create", "create_whole"]
 
@@ -85,7 +85,7 @@ replaced AS (
         SELECT a.* FROM asked a CROSS JOIN LATERAL (
             SELECT FROM :"schema".workflow_runs r
             WHERE a.replaces AND r.run_id = a.run_id AND r.workflow_id = a.workflow_id
-                AND r.status = 'queued' AND r.fence = 0
+                AND {STATUS} = 'queued' AND r.fence = 0
             FOR UPDATE SKIP LOCKED
         ) r
     ) h

@@ -10,6 +10,7 @@ from workflow.store.postgres.rows import RUN_COLUMNS
 __all__ = [
     "LIVE",
     "MAIL_ARRAYS",
+    "STATUS",
     "TELL",
     "Columns",
     "arrays",
@@ -31,6 +32,13 @@ Columns = tuple[tuple[str, str], ...]
 """Names and types."""
 
 LIVE = "('queued', 'running', 'paused')"
+
+STATUS = "(r.status || '')"
+"""The status of a run that is looked up by its id. No index holds this expression.
+
+By the bare column a planner that knows of few rows may well choose an index of statuses, and each look-up goes through
+all runs that are running, until the next ANALYZE.
+"""
 
 
 def quoted(name: str) -> str:

@@ -16,7 +16,7 @@ are counted, and their starts are not.
 from __future__ import annotations
 
 from .claiming import CLAIM
-from .parts import LIVE
+from .parts import LIVE, STATUS
 
 __all__ = ["CLAIM_CHOSEN", "LOCK_QUEUE", "by_keys", "by_order", "by_run"]
 
@@ -168,7 +168,7 @@ CLAIM_CHOSEN = f"""
 WITH picked AS MATERIALIZED (
     SELECT r.run_id, r.status, r.due_at, r.revision FROM unnest($4::text[]) AS a(run_id) CROSS JOIN LATERAL (
         SELECT * FROM :"schema".workflow_runs r
-        WHERE r.run_id = a.run_id AND r.status IN {LIVE} AND r.due_at <= $3::timestamptz
+        WHERE r.run_id = a.run_id AND {STATUS} IN {LIVE} AND r.due_at <= $3::timestamptz
         FOR UPDATE SKIP LOCKED
     ) r
 ){CLAIM}"""

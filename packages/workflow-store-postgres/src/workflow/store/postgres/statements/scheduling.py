@@ -9,7 +9,7 @@ a moment later), then they are delivered to and ended.
 from __future__ import annotations
 
 from .creating import NEW, PATIENCE
-from .parts import LIVE, TELL, Columns, arrays, columns_of, names, told
+from .parts import LIVE, STATUS, TELL, Columns, arrays, columns_of, names, told
 
 __all__ = [
     "ALL_SCHEDULES",
@@ -129,7 +129,7 @@ WITH ended AS (
         owner = NULL, waits = NULL, wait_keys = '{{}}', log_length = r.log_length + 1, revision = r.revision + 1,
         fence = r.fence + {_ANOTHER}
     FROM (SELECT DISTINCT a.run_id FROM unnest($1::text[]) AS a(run_id)) a
-    WHERE r.run_id = a.run_id AND r.status IN {LIVE}
+    WHERE r.run_id = a.run_id AND {STATUS} IN {LIVE}
     RETURNING r.run_id, r.log_length
 )
 INSERT INTO :"schema".workflow_log (run_id, idx, event)
@@ -140,7 +140,7 @@ SELECT e.run_id, e.log_length - 1, $3::text FROM ended e"""
 REOPEN = f"""
 WITH held AS MATERIALIZED (
     SELECT r.run_id, r.mail_count FROM :"schema".workflow_runs r
-    WHERE r.run_id = $1::text AND r.log_length = $2::integer AND r.status IN ('errored', 'cancelled')
+    WHERE r.run_id = $1::text AND r.log_length = $2::integer AND {STATUS} IN ('errored', 'cancelled')
     FOR UPDATE SKIP LOCKED
 ),
 forgotten AS (
