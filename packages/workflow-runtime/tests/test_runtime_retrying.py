@@ -412,3 +412,14 @@ async def test_a_new_run_waits_for_its_own_mail() -> None:
     assert result.kind == "paused"
     done = await runtime.deliver_signal(run_id="r2", signal_id="s", name="go", payload="later")
     assert done.kind == "completed"
+
+
+@asynchronous
+async def test_the_id_of_another_workflows_run_is_refused() -> None:
+    """A new run can't take the id of a run of another workflow: nobody gets that one's output by mistake."""
+    chain, world = Chain(), World()
+    runtime = world.runtime(workflows=[chain.workflow, *world.app.workflows])
+    await chain.run_to_failure(runtime)
+    await runtime.start_run("greet", run_id="g", input="Ann")
+    with pytest.raises(InvalidArgumentError, match="'greet'.*another run_id"):
+        await runtime.rerun_from("r", "two", new_run_id="g")

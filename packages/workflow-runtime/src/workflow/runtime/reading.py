@@ -95,23 +95,20 @@ class Reader:
         watcher = self._publisher.watch(run_id)
         expiry = asyncio.timeout(limit)
         try:
+            run = await self._store.get_run(run_id)  # it looks once, however short the time is
+            poll = _FIRST_POLL
             async with expiry:
-                return await self._ended(run_id, watcher)
+                while run is not None and not run.ended:
+                    poll = await _pause(watcher, poll)
+                    watcher.clear()
+                    run = await self._store.get_run(run_id)
         except TimeoutError:
             if not expiry.expired():
                 raise  # the store's
             raise TimeoutError(f"Run {run_id!r} has not ended within {limit:g} s.") from None
         finally:
             self._publisher.unwatch(run_id, watcher)
-
-    async def _ended(self, run_id: str, watcher: asyncio.Event) -> Run[Any] | None:
-        poll = _FIRST_POLL
-        while True:
-            watcher.clear()
-            run = await self._store.get_run(run_id)
-            if run is None or run.ended:
-                return None if run is None else self._driver.view(run)
-            poll = await _pause(watcher, poll)
+        return None if run is None else self._driver.view(run)
 
     async def _events(self, run: RunRecord, records: Sequence[LogRecord]) -> Sequence[Event]:
         """The events of records. How a run ended is in its row, once: it is put into the event that says so."""
@@ -144,7 +141,10 @@ async def _pause(watcher: asyncio.Event, poll: float) -> float:
 def _statuses(status: RunStatus | Collection[RunStatus] | None) -> frozenset[RunStatus] | None:
     if status is None:
         return None
-    wanted: frozenset[Any] = frozenset({status} if isinstance(status, str) or not isinstance(status, Collection) else status)
+    try:
+        wanted: frozenset[Any] = frozenset({status} if isinstance(status, str) else status)
+    except TypeError:
+        wanted = frozenset({repr(status)})
     if unknown := wanted - set(get_args(RunStatus)):
         raise InvalidArgumentError(
             f"Unknown status {', '.join(sorted(map(repr, unknown)))}: use {', '.join(get_args(RunStatus))}."

@@ -159,7 +159,7 @@ def write_place(place: tuple[int, int]) -> str:
 
 def read_place(text: str) -> tuple[int, int]:
     """Raises `InvalidArgumentError` for what `write_place` has not written."""
-    revision, _, number = text.partition("-")
+    revision, _, number = text.partition("-") if isinstance(text, str) else ("", "", "")  # pyright: ignore[reportUnnecessaryIsInstance]
     if not (revision.isascii() and revision.isdigit() and number.isascii() and number.isdigit()):
         raise InvalidArgumentError(f"before={text!r} is no next_before of a schedule's history.")
     return int(revision), int(number)

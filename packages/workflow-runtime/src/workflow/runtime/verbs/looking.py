@@ -37,14 +37,14 @@ class Looking(RuntimeParts):
         """A page of runs, newest first. Pass `next_cursor` of a page as `cursor` to get the next one."""
         return await self._reader.list_runs(workflow_id, status, created_from, created_until, limit, cursor)
 
-    async def get_timeline(self, run_id: str, *, after: int = -1, limit: int | None = None) -> Sequence[Event]:
+    async def get_timeline(self, run_id: str, *, after: int = -1, limit: int | None = None) -> Sequence[WorkflowEvent]:
         """The logged events of a run with an index greater than `after`. Raises `RunNotFoundError`."""
         count(after, "after", least=-1)
         if limit is not None:
             count(limit, "limit", least=1)
         return await self._reader.get_timeline(identifier(run_id, "run_id"), after, limit)
 
-    def stream(self, run_id: str, *, after: int = -1) -> AsyncIterator[Event]:
+    def stream(self, run_id: str, *, after: int = -1) -> AsyncIterator[WorkflowEvent]:
         """The logged events of a run after that index, and then each as it is committed, until the run has ended.
 
         Sees what other processes do by polling, at most a second later. Raises `RunNotFoundError`.

@@ -50,6 +50,7 @@ class Operating(RuntimeParts):
         for a run that has completed or has not ended, or has no such step.
         """
         reason_text(reason, "The reason to retry")
+        wanted_id(from_step, "from_step")
         budget = self._budget(now, max_duration)
         at = budget.clock.now()
         run, log = await self._ended_run(run_id)
@@ -84,6 +85,8 @@ class Operating(RuntimeParts):
         `RunNotFoundError`, and `InvalidArgumentError` for a step that the run has not come to, or an id that another
         workflow's run has.
         """
+        identifier(step_id, "step_id")
+        wanted_id(new_run_id, "new_run_id")
         budget = self._budget(now, max_duration)
         at = budget.clock.now()
         run, log = await self._run_and_log(run_id)

@@ -135,12 +135,14 @@ def check_same_workflow(run: RunRecord, workflow_id: str) -> None:
 
 
 def _check_parts(store: object, clock: object, codec: object, publish: object) -> None:
-    """Raise where one of them is something else: at the start of the process, and not in the middle of its first run."""
+    """Raise where one of them is something else: when the process starts, and not in the middle of its first run."""
     if not isinstance(store, ExecutionStore):
         raise InvalidArgumentError(f"store must be a store, such as SQLiteStore('workflow.db'), not {store!r}.")
-    if clock is not None and not callable(getattr(clock, "now", None)):
-        raise InvalidArgumentError(f"clock must have now(), and {clock!r} has not.")
-    if codec is not None and not (callable(getattr(codec, "encode", None)) and callable(getattr(codec, "decode", None))):
-        raise InvalidArgumentError(f"codec must have encode(text) and decode(text), and {codec!r} has not.")
+    for part, name, methods in (
+        (clock, "clock", ("now", "sleep_until")),
+        (codec, "codec", ("encode", "decode")),
+    ):
+        if part is not None and not all(callable(getattr(part, method, None)) for method in methods):
+            raise InvalidArgumentError(f"{name} must have the methods {' and '.join(methods)}, and {part!r} has not.")
     if publish is not None and not callable(publish):
         raise InvalidArgumentError(f"publish must be a function of an event, not {publish!r}.")

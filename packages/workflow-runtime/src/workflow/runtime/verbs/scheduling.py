@@ -62,7 +62,7 @@ class Scheduling(RuntimeParts):
         self, schedule_id: str, *, workflow_id: str | None = None, limit: int = 50, before: str | None = None
     ) -> ScheduleHistory:
         """What became of its ticks, the latest first. `before` is `next_before` of the part read last."""
-        place = None if before is None else read_place(identifier(before, "before"))
+        place = None if before is None else read_place(before)
         key = await self._schedule_key(schedule_id, workflow_id)
         found = await self.store.list_ticks(key, limit=count(limit, "limit", least=1) + 1, before=place)
         shown = found[:limit]

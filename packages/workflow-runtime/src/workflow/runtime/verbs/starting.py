@@ -88,8 +88,8 @@ class Starting(RuntimeParts):
 
         - `queue`, `key`, `priority`, `timeout`: instead of what the workflow's `Registration` says; see there. A run
           whose queue has no room is `queued`, and goes on when there is some.
-        - `debounce`: enqueue it for so much later; a run of this `run_id`, which must be given, that is still waiting to
-          begin gets the new input and waits anew. So of many starts in a row one run comes, with the last input.
+        - `debounce`: enqueue it for so much later; a run of this `run_id` (which must be given) that is still waiting
+          to begin gets the new input and waits anew. So of many starts in a row one run comes, with the last input.
         - `connection`: create the run in the transaction that is open on it, of the store's database (docs say which
           kinds each store takes). It is there when that transaction is committed, and never if it is rolled back. It
           is not driven here, whatever `drive` says: a worker or sweep finds it after the commit.
@@ -143,6 +143,6 @@ def _later(delay: Duration | None, debounce: Duration | None, run_id: str | None
         raise InvalidArgumentError("Give delay= or debounce=, not both.")
     if debounce is not None:
         if run_id is None:
-            raise InvalidArgumentError("debounce= goes by run_id=: give the starts that are to become one run the same.")
+            raise InvalidArgumentError("debounce= needs run_id=: the same for all starts that are to become one run.")
         return span(debounce, "debounce")
     return span(delay, "delay") if delay is not None else timedelta(0)
