@@ -103,6 +103,10 @@ class StoredRun:
     def ended(self) -> bool:
         return self.status in ENDED
 
+    @property
+    def waits_to_begin(self) -> bool:
+        return self.status == "queued" and self.fence == 0
+
     def is_due(self, now: datetime) -> bool:
         return self.due_at is not None and self.due_at <= now
 
@@ -139,7 +143,7 @@ class InMemoryRunStore(RunStore):
     async def create_run(self, new: NewRun, *, lease: Lease | None, now: datetime) -> CreatedRun:
         existing = self._runs.get(new.run_id)
         if existing is not None:
-            if new.replace_unstarted:
+            if new.replace_unstarted and existing.waits_to_begin and existing.workflow_id == new.workflow_id:
                 self._replace(existing, new, now)
             return CreatedRun(existing.record(), created=False)
         run = self._add(new, now)
@@ -202,10 +206,9 @@ class InMemoryRunStore(RunStore):
         return run
 
     def _replace(self, run: StoredRun, new: NewRun, now: datetime) -> None:
-        if run.workflow_id == new.workflow_id and run.status == "queued" and run.fence == 0:
-            run.input, run.due_at, run.expires_at, run.updated_at = new.input, new.due_at, new.expires_at, now
-            run.queue, run.key, run.priority = new.queue, new.key, new.priority
-            self._moved(run)
+        run.input, run.due_at, run.expires_at, run.updated_at = new.input, new.due_at, new.expires_at, now
+        run.queue, run.key, run.priority = new.queue, new.key, new.priority
+        self._moved(run)
 
     def _claim(self, run: StoredRun, lease: Lease, now: datetime) -> ClaimedRun:
         claimed_from = run.status

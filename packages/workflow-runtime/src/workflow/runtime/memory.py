@@ -148,7 +148,6 @@ class MemoryStore(MemorySchedules, InMemoryRunStore, ExecutionStore):
         self._entered.pop((run.run_id, run.status), None)  # it may leave its lane
         super()._replace(run, new, now)
         self._lanes[run.workflow_id].add(_lane(run))
-        self._moved(run)
 
     def _moved(self, run: StoredRun) -> None:
         due_at = run.due_at
