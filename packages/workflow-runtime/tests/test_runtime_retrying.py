@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -236,6 +237,36 @@ async def test_a_time_limit_does_not_grow() -> None:
 
 
 @asynchronous
+async def test_a_delay_is_no_part_of_the_time_limit() -> None:
+    """The limit that a registration gives counts from when a run is first due: so it does when it begins anew."""
+    world = World()
+    workflows = [Registration(workflow, timeout=60) for workflow in world.app.workflows]
+    runtime = world.runtime(workflows=workflows)
+    await runtime.start_run("fail", run_id="f", input="x", delay=DAY)
+    world.clock.advance(DAY + timedelta(seconds=20))  # nobody was there in time
+    await runtime.sweep()
+    for _ in range(2):
+        world.clock.advance(DAY)
+        await runtime.retry_run("f")
+        run = await runtime.get_run("f")
+        assert run is not None and run.expires_at == world.clock.now() + MINUTE
+    rerun = await runtime.rerun_from("f", "broken")
+    assert rerun.run is not None and rerun.run.expires_at == world.clock.now() + MINUTE
+
+
+@asynchronous
+async def test_a_limit_of_its_own_is_not_taken_for_the_usual_one() -> None:
+    """A start that gave a longer limit than the registration's keeps it in a retry."""
+    world = World()
+    runtime = world.runtime(workflows=[Registration(workflow, timeout=60) for workflow in world.app.workflows])
+    await runtime.start_run("fail", run_id="f", input="x", timeout=DAY)
+    world.clock.advance(DAY)
+    await runtime.retry_run("f")
+    run = await runtime.get_run("f")
+    assert run is not None and run.expires_at == world.clock.now() + DAY
+
+
+@asynchronous
 async def test_of_several_failures_the_one_that_was_raised_is_repaired() -> None:
     """Where a handler looks at all outcomes before it raises one, what failed after that one is void too."""
     world, broken = World(), {"a", "b"}
@@ -421,5 +452,5 @@ async def test_the_id_of_another_workflows_run_is_refused() -> None:
     runtime = world.runtime(workflows=[chain.workflow, *world.app.workflows])
     await chain.run_to_failure(runtime)
     await runtime.start_run("greet", run_id="g", input="Ann")
-    with pytest.raises(InvalidArgumentError, match="'greet'.*another run_id"):
+    with pytest.raises(InvalidArgumentError, match=r"'greet'.*another run_id"):
         await runtime.rerun_from("r", "two", new_run_id="g")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from workflow.core import DefinitionError, InvalidArgumentError, Workflow
@@ -144,6 +145,11 @@ class Registry:
     def registration(self, workflow_id: str) -> Registration:
         """How a registered workflow is registered."""
         return self._registrations[workflow_id]
+
+    def timeout(self, workflow_id: str) -> timedelta | None:
+        """The time limit that runs of a workflow are given; None where there is none, or no such workflow here."""
+        registration = self._registrations.get(workflow_id)
+        return span(registration.timeout, "timeout") if registration and registration.timeout is not None else None
 
     @property
     def registrations(self) -> Sequence[Registration]:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from workflow.core import ErrorInfo, InvalidArgumentError, StepError
 from workflow.core.errors import qualified_name
-from workflow.core.events import RunRetried, StepFailed
+from workflow.core.events import Event, RunRetried, StepFailed
 from workflow.core.journal import read_events, standing, write_event
 from workflow.core.records import LogRecord, NewMail, RunRecord
 
-__all__ = ["Resumption", "history_before", "limit_anew", "plan_retry"]
+__all__ = ["Beginning", "Resumption", "plan_rerun", "plan_retry"]
 
 _BY_A_STEP = {qualified_name(StepError), qualified_name(BaseExceptionGroup)}
 _OF_STEPS = {"STEP_STARTED", "STEP_RETRYING", "STEP_FINISHED", "STEP_FAILED"}
@@ -27,44 +27,75 @@ _ENDS = {"RUN_ERRORED", "RUN_CANCELLED"}
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """How a run goes on: the entry that says so, and the mail whose receipt is void."""
+    """How a run goes on: the entry that says so, the mail whose receipt is void, and its time limit."""
 
     record: LogRecord
     mail: tuple[NewMail, ...]
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """With what a run begins that goes on from a point of another: a log, and a time limit."""
+
+    log: tuple[LogRecord, ...]
+    expires_at: datetime | None
 
 
 def plan_retry(
-    run: RunRecord, log: Sequence[LogRecord], *, from_step: str | None, reason: str | None, now: datetime
+    run: RunRecord,
+    log: Sequence[LogRecord],
+    *,
+    from_step: str | None,
+    reason: str | None,
+    timeout: timedelta | None,
+    now: datetime,
 ) -> Resumption:
-    """Let an ended run go on before the step that failed it, or before `from_step`.
+    """Let an ended run go on before the step that failed it, or before `from_step`. `timeout` is what runs of its
+    workflow are given, where they are given one.
 
     Without a failed step (an error in the handler itself) nothing but the end is void: the handler, repaired, meets
     everything as it was. Of a cancelled run everything since the request is void. Raises `InvalidArgumentError` where
     the run has no such step.
     """
-    events = standing(read_events(run.run_id, log))
+    everything = read_events(run.run_id, log)
+    events = standing(everything)
     error = ErrorInfo.model_validate_json(run.error) if run.error is not None else None
     start = _start_of(run.run_id, events, from_step) if from_step is not None else _failure(run, events, error)
     step_id = getattr(events[start], "id", None) if start < len(events) else None
     void = [event for event in events[:start] if event.type in _ATTEMPTS and event.id == step_id]
     void += events[start:]
     retried = RunRetried(at=now, voided=tuple(event.index for event in void), reason=reason, error=error)
-    return Resumption(write_event(retried, len(log)), tuple(_mail(event) for event in void if _is_mail(event)))
+    mail = tuple(_mail(event) for event in void if _is_mail(event))
+    return Resumption(write_event(retried, len(log)), mail, _limit_anew(run, everything, timeout, now))
 
 
-def history_before(run: RunRecord, log: Sequence[LogRecord], step_id: str) -> tuple[LogRecord, ...]:
-    """The log of a run up to the first entry of a step, numbered from 0. Raises `InvalidArgumentError` without one."""
-    events = standing(read_events(run.run_id, log))
+def plan_rerun(
+    run: RunRecord, log: Sequence[LogRecord], step_id: str, *, timeout: timedelta | None, now: datetime
+) -> Beginning:
+    """Begin with the log of a run up to the first entry of a step, numbered from 0; `timeout` as for a retry.
+
+    Raises `InvalidArgumentError` where there is no such step.
+    """
+    everything = read_events(run.run_id, log)
+    events = standing(everything)
     kept: list[LogRecord] = [log[event.index] for event in events[: _start_of(run.run_id, events, step_id)]]
-    return tuple(replace(record, index=number) for number, record in enumerate(kept))
+    numbered = tuple(replace(record, index=number) for number, record in enumerate(kept))
+    return Beginning(numbered, _limit_anew(run, everything, timeout, now))
 
 
-def limit_anew(run: RunRecord, log: Sequence[LogRecord], at: datetime) -> datetime | None:
-    """The time limit of a run that begins again: as far away as it was when the run was created, or retried last."""
+def _limit_anew(run: RunRecord, events: Sequence[Event], timeout: timedelta | None, now: datetime) -> datetime | None:
+    """The time limit of a run that begins again: as far away as it was when the run was first due, or retried last."""
     if run.expires_at is None:
         return None
-    retries = [event for event in read_events(run.run_id, log) if isinstance(event, RunRetried)]
-    return at + (run.expires_at - (retries[-1].at if retries else run.created_at))
+    retries = [event.at for event in events if isinstance(event, RunRetried)]
+    length = run.expires_at - (retries[-1] if retries else run.created_at)
+    # A start that was put off put off its limit as well. The row doesn't say any more when the run was first due; but
+    # it was then at the latest when it began, and if the usual limit comes out as from such a time, that was it.
+    began = run.started_at or now
+    if timeout is not None and not retries and timeout < length and run.expires_at - timeout <= began:
+        length = timeout
+    return now + length
 
 
 def _failure(run: RunRecord, events: Sequence[Any], error: ErrorInfo | None) -> int:

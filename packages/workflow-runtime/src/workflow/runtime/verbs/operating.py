@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from workflow.core import InvalidArgumentError, RunNotFoundError
-from workflow.core.arguments import aware, identifier
+from workflow.core.arguments import Duration, aware, identifier
 from workflow.core.deliveries import reason_text
 from workflow.core.records import LogRecord, NewRun, RunRecord
 from workflow.runtime.diagnosis import Diagnosis, diagnose, diagnose_open
 from workflow.runtime.driving import Budget
 from workflow.runtime.results import RunResult
-from workflow.runtime.retrying import history_before, limit_anew, plan_retry
+from workflow.runtime.retrying import plan_rerun, plan_retry
 from workflow.runtime.spans import count, span, wanted_id
 
 from .parts import RuntimeParts, check_same_workflow, chosen_id
@@ -34,7 +34,7 @@ class Operating(RuntimeParts):
         from_step: str | None = None,
         reason: str | None = None,
         drive: bool = True,
-        max_duration: float | None = None,
+        max_duration: Duration | None = None,
         include_events: bool = True,
         now: datetime | None = None,
     ) -> RunResult[Any]:
@@ -54,13 +54,14 @@ class Operating(RuntimeParts):
         budget = self._budget(now, max_duration)
         at = budget.clock.now()
         run, log = await self._ended_run(run_id)
-        plan = plan_retry(run, log, from_step=from_step, reason=reason, now=at)
+        timeout = self._registry.timeout(run.workflow_id)
+        plan = plan_retry(run, log, from_step=from_step, reason=reason, timeout=timeout, now=at)
         reopened = await self.store.reopen(
             run_id,
             expected_index=len(log),
             record=plan.record,
             mail=plan.mail,
-            expires_at=limit_anew(run, log, at),
+            expires_at=plan.expires_at,
             now=at,
         )
         if reopened is None:
@@ -74,7 +75,7 @@ class Operating(RuntimeParts):
         *,
         new_run_id: str | None = None,
         drive: bool = True,
-        max_duration: float | None = None,
+        max_duration: Duration | None = None,
         include_events: bool = True,
         now: datetime | None = None,
     ) -> RunResult[Any]:
@@ -90,6 +91,7 @@ class Operating(RuntimeParts):
         budget = self._budget(now, max_duration)
         at = budget.clock.now()
         run, log = await self._run_and_log(run_id)
+        plan = plan_rerun(run, log, step_id, timeout=self._registry.timeout(run.workflow_id), now=at)
         new = NewRun(
             chosen_id(run.workflow_id, new_run_id, "new_run_id"),
             run.workflow_id,
@@ -99,8 +101,8 @@ class Operating(RuntimeParts):
             queue=run.queue,
             key=run.key,
             priority=run.priority,
-            expires_at=limit_anew(run, log, at),
-            log=history_before(run, log, step_id),
+            expires_at=plan.expires_at,
+            log=plan.log,
         )
         created = await self.store.create_run(new, lease=None, now=at)
         if not created.created:
