@@ -54,6 +54,25 @@ def test_a_run_from_start_to_end() -> None:
     play(scenario())
 
 
+def test_deliveries_may_be_mappings() -> None:
+    """A signal or an approval can be given as a mapping of its fields; anything else is an error that says so."""
+
+    async def scenario() -> None:
+        store = InMemoryRunStore()
+        await types(store=store, input=4)
+        signal = {"signal_id": "s1", "name": "paid", "payload": 1}
+        assert await types(store=store, signal=signal) == ["SIGNAL_RESOLVED", "APPROVAL_REQUESTED"]
+        assert await types(store=store, approval={"approval_id": "ship", "approved": True}) == [
+            "APPROVAL_RESOLVED",
+            "RUN_FINISHED",
+        ]
+        for wrong in ("paid", {"id": "s1"}, {}, 5):
+            with pytest.raises(InvalidArgumentError, match=r"signal takes a SignalDelivery\(...\)"):
+                await types(store=store, signal=wrong)
+
+    play(scenario())
+
+
 def test_events_are_json_on_the_wire() -> None:
     """Every event that comes out goes through its JSON and back unchanged."""
 

@@ -242,9 +242,9 @@ MAKERS: list[tuple[Callable[..., Any], dict[str, Any], dict[str, list[Any]]]] = 
     (every.days, {}, {"n": [0, *NO_COUNTS, None]}),
     (
         cron,
-        {"expression": "0 9 * * *"},
+        {"expr": "0 9 * * *"},
         {
-            "expression": ["", "* * * *", "@daily", "* * * * * *", "60 * * * *", "*/0 * * * *", "0 0 30 2 *", 7, None],
+            "expr": ["", "* * * *", "@daily", "* * * * * *", "60 * * * *", "*/0 * * * *", "0 0 30 2 *", 7, None],
             "timezone": ["", None, 7, "Mars/Olympus", "../etc/passwd"],
         },
     ),

@@ -241,3 +241,8 @@ def test_the_cron_library_is_imported_when_it_is_needed() -> None:
     code = f"import sys, workflow.runtime as w; w.every.hours(1); {look}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_zone_may_come_second() -> None:
+    """`cron(expr, timezone)` takes the time zone as its second argument, as well as by name."""
+    assert cron("0 9 * * 1", "Europe/Berlin") == cron(expr="0 9 * * 1", timezone="Europe/Berlin")

@@ -13,7 +13,17 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from workflow.core import Approval, Context, Retry, StepContext, create_workflow, current_step, middleware
+from workflow.core import (
+    Approval,
+    Context,
+    InMemoryRunStore,
+    Retry,
+    StepContext,
+    create_workflow,
+    current_step,
+    middleware,
+    run_workflow,
+)
 
 
 class Payment(BaseModel):
@@ -121,5 +131,13 @@ def in_a_step() -> None:
 
 
 Retry(max_attempts="3")  # pyright: ignore
-Retry(3)  # pyright: ignore
+Retry(3, 1.0, 2.0, timedelta(minutes=1), False)
 Retry(retry_on=(ConnectionError, TimeoutError), give_up_on=(ValueError,))
+
+
+async def observed() -> None:
+    async for event in run_workflow(others, store=InMemoryRunStore(), input={}):
+        if event.type == "STEP_FINISHED":
+            assert_type(event.step_id, str)
+        elif event.type == "TIMER_STARTED":
+            assert_type(event.due_at, datetime)

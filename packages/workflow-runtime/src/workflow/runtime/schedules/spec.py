@@ -128,7 +128,7 @@ def _every(n: int, unit: str) -> Spec:
     return Every(timedelta(seconds=n * _UNITS[unit]))
 
 
-def cron(expression: str, *, timezone: str = "UTC") -> Spec:
+def cron(expr: str, timezone: str = "UTC") -> Spec:
     """The times of a cron expression on the clocks of an IANA time zone.
 
     Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday), with names (`mon`, `jan`),
@@ -144,4 +144,4 @@ def cron(expression: str, *, timezone: str = "UTC") -> Spec:
     """
     from .crontime import Cron  # late: it brings the library, and the data of time zones
 
-    return Cron(expression, timezone)
+    return Cron(expr, timezone)
