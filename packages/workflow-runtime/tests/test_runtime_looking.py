@@ -387,3 +387,27 @@ async def test_a_run_that_ended_twice_is_purged_once() -> None:
     world.clock.advance(60)
     assert await runtime.purge(timedelta(0), limit=1) == 1
     assert await runtime.purge(timedelta(0)) == 0
+
+
+@asynchronous
+async def test_events_are_told_apart_by_type() -> None:
+    """`event.type` tells a type checker (which reads this test too) the fields that an event has."""
+    runtime = World().runtime()
+    started = await runtime.start_run("fail", run_id="r", input="no stock")
+    async for event in runtime.stream("r"):
+        if event.type == "STEP_FAILED":
+            assert event.step_id and event.error is not None
+    assert [event.type for event in await runtime.get_timeline("r")] == ["STEP_FAILED", "RUN_ERRORED"]
+    assert [event.type for event in started.events][-1] == "RUN_ERRORED"
+
+
+@asynchronous
+async def test_bounds_are_seconds_or_timedeltas() -> None:
+    """Whatever takes a time to stay within takes a timedelta as well as seconds."""
+    runtime = World().runtime()
+    bound = timedelta(seconds=5)
+    assert (await runtime.start_run("fail", run_id="r", input="no stock", max_duration=bound)).kind == "errored"
+    assert (await runtime.cancel_run("r", max_duration=bound)).kind == "errored"
+    assert (await runtime.sweep(max_duration=bound)).timers == []
+    run = await runtime.wait_for_run("r", bound)
+    assert run is not None and run.status == "errored"

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, get_args
 
 from workflow.core import ErrorInfo, InvalidArgumentError, RunNotFoundError
-from workflow.core.arguments import aware
+from workflow.core.arguments import Duration, aware
 from workflow.core.events import Event, RunErrored, RunFinished
 from workflow.core.journal import read_events
 from workflow.core.payload import Json
@@ -90,7 +90,7 @@ class Reader:
         finally:
             self._publisher.unwatch(run_id, watcher)
 
-    async def wait_for_run(self, run_id: str, timeout: float | None) -> Run[Any] | None:
+    async def wait_for_run(self, run_id: str, timeout: Duration | None) -> Run[Any] | None:
         limit = None if timeout is None else span(timeout, "timeout").total_seconds()
         watcher = self._publisher.watch(run_id)
         expiry = asyncio.timeout(limit)

@@ -9,8 +9,7 @@ from typing import Any, Generic, Literal
 
 from typing_extensions import TypeVar
 
-from workflow.core import ErrorInfo, WorkflowError
-from workflow.core.events import Event
+from workflow.core import ErrorInfo, WorkflowError, WorkflowEvent
 from workflow.core.records import RunStatus, Wait
 
 __all__ = ["Later", "Run", "RunKind", "RunPage", "RunResult", "SweepResult", "SweepSummary"]
@@ -123,7 +122,7 @@ class RunResult(Generic[OutputT]):
     error: ErrorInfo | None = None
     exception: BaseException | None = field(default=None, repr=False, compare=False)
     """The exception behind `error`, with its traceback, where it happened in this call."""
-    events: tuple[Event, ...] = field(default=_made(()), repr=False)
+    events: tuple[WorkflowEvent, ...] = field(default=_made(()), repr=False)
     """What this call's drive committed and published, the first ones of it."""
     event_count: int = 0
     events_truncated: bool = False
@@ -176,10 +175,10 @@ class SweepResult:
     """
 
     summary: SweepSummary
-    recovered: tuple[RunResult[Any], ...]
-    ready: tuple[RunResult[Any], ...]
-    scheduled: tuple[RunResult[Any], ...]
-    timers: tuple[RunResult[Any], ...]
+    recovered: list[RunResult[Any]]
+    ready: list[RunResult[Any]]
+    scheduled: list[RunResult[Any]]
+    timers: list[RunResult[Any]]
     deadline_reached: bool
     """It stopped because its time was up."""
     remaining_may_exist: bool

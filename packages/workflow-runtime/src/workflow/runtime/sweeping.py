@@ -171,10 +171,10 @@ class Sweep:
         yielded = any(result.kind == "queued" for results in self._results.values() for result in results)
         return SweepResult(
             summary=SweepResult.summarize(dict(self._results)),
-            recovered=tuple(self._results["recovered"]),
-            ready=tuple(self._results["ready"]),
-            scheduled=tuple(self._results["scheduled"]),
-            timers=tuple(self._results["timers"]),
+            recovered=list(self._results["recovered"]),
+            ready=list(self._results["ready"]),
+            scheduled=list(self._results["scheduled"]),
+            timers=list(self._results["timers"]),
             deadline_reached=self._out_of_time or self._budget.spent,
             remaining_may_exist=yielded or self._out_of_time or self._cut_short or self._materialized.remaining,
         )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from workflow.core.arguments import identifier
+from workflow.core.arguments import Duration, identifier
 from workflow.core.deliveries import approval_mail, cancel_mail, signal_mail
 from workflow.core.payload import check_size
 from workflow.core.records import Delivered, NewMail, RunRecord
@@ -29,7 +29,7 @@ class Delivering(RuntimeParts):
         payload: Any = None,
         drive: bool = True,
         connection: Any = None,
-        max_duration: float | None = None,
+        max_duration: Duration | None = None,
         include_events: bool = True,
         now: datetime | None = None,
     ) -> RunResult[Any]:
@@ -57,7 +57,7 @@ class Delivering(RuntimeParts):
         meta: dict[str, Any] | None = None,
         drive: bool = True,
         connection: Any = None,
-        max_duration: float | None = None,
+        max_duration: Duration | None = None,
         include_events: bool = True,
         now: datetime | None = None,
     ) -> RunResult[Any]:
@@ -72,7 +72,7 @@ class Delivering(RuntimeParts):
         reason: str | None = None,
         drive: bool = True,
         connection: Any = None,
-        max_duration: float | None = None,
+        max_duration: Duration | None = None,
         include_events: bool = True,
         now: datetime | None = None,
     ) -> RunResult[Any]:
@@ -92,7 +92,7 @@ class Delivering(RuntimeParts):
         mail: NewMail,
         drive: bool,
         connection: Any,
-        max_duration: float | None,
+        max_duration: Duration | None,
         include_events: bool,
         now: datetime | None,
     ) -> RunResult[Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from workflow.core.arguments import identifier
-from workflow.core.events import Event
+from workflow.core import WorkflowEvent
+from workflow.core.arguments import Duration, identifier
 from workflow.core.records import RunStatus
 from workflow.runtime.results import Run, RunPage
 from workflow.runtime.spans import count
@@ -42,16 +42,21 @@ class Looking(RuntimeParts):
         count(after, "after", least=-1)
         if limit is not None:
             count(limit, "limit", least=1)
-        return await self._reader.get_timeline(identifier(run_id, "run_id"), after, limit)
+        return cast(
+            "Sequence[WorkflowEvent]", await self._reader.get_timeline(identifier(run_id, "run_id"), after, limit)
+        )
 
     def stream(self, run_id: str, *, after: int = -1) -> AsyncIterator[WorkflowEvent]:
         """The logged events of a run after that index, and then each as it is committed, until the run has ended.
 
         Sees what other processes do by polling, at most a second later. Raises `RunNotFoundError`.
         """
-        return self._reader.stream(identifier(run_id, "run_id"), count(after, "after", least=-1))
+        return cast(
+            "AsyncIterator[WorkflowEvent]",
+            self._reader.stream(identifier(run_id, "run_id"), count(after, "after", least=-1)),
+        )
 
-    async def wait_for_run(self, run_id: str, timeout: float | None = None) -> Run[Any] | None:
+    async def wait_for_run(self, run_id: str, timeout: Duration | None = None) -> Run[Any] | None:
         """Wait until the run has ended; None if there is no such run. Does not drive it.
 
         Raises `TimeoutError` after `timeout` seconds.

@@ -91,7 +91,7 @@ class RuntimeParts:
         """The ids of the registered workflows."""
         return self._registry.ids
 
-    def _budget(self, now: datetime | None, max_duration: float | None) -> Budget:
+    def _budget(self, now: datetime | None, max_duration: Duration | None) -> Budget:
         clock = self.clock if now is None else OffsetClock(self.clock, aware(now, "now"))
         return Budget.of(clock, None if max_duration is None else span(max_duration, "max_duration"))
 

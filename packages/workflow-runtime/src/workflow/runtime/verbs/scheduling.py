@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from workflow.core import InvalidArgumentError, PayloadError, StoreError
-from workflow.core.arguments import aware, identifier
+from workflow.core.arguments import Duration, aware, identifier
 from workflow.core.deliveries import reason_text
 from workflow.runtime.results import RunResult
 from workflow.runtime.schedules import interventions
@@ -104,7 +104,7 @@ class Scheduling(RuntimeParts):
         workflow_id: str | None = None,
         trigger_id: str | None = None,
         drive: bool = True,
-        max_duration: float | None = None,
+        max_duration: Duration | None = None,
         include_events: bool = True,
         now: datetime | None = None,
     ) -> RunResult[Any]:

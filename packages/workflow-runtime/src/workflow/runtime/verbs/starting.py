@@ -39,7 +39,7 @@ class Starting(RuntimeParts):
         timeout: Duration | None = None,
         debounce: Duration | None = None,
         connection: Any = None,
-        max_duration: float | None = None,
+        max_duration: Duration | None = None,
         include_events: bool = True,
         now: datetime | None = None,
     ) -> RunResult[OutputT]: ...
@@ -58,7 +58,7 @@ class Starting(RuntimeParts):
         timeout: Duration | None = None,
         debounce: Duration | None = None,
         connection: Any = None,
-        max_duration: float | None = None,
+        max_duration: Duration | None = None,
         include_events: bool = True,
         now: datetime | None = None,
     ) -> RunResult[Any]: ...
@@ -76,7 +76,7 @@ class Starting(RuntimeParts):
         timeout: Duration | None = None,
         debounce: Duration | None = None,
         connection: Any = None,
-        max_duration: float | None = None,
+        max_duration: Duration | None = None,
         include_events: bool = True,
         now: datetime | None = None,
     ) -> RunResult[Any]:

@@ -31,7 +31,7 @@ class Working(RuntimeParts):
         max_timers: int = 25,
         max_ready: int = 100,
         max_recovered: int = 100,
-        max_duration: float | None = None,
+        max_duration: Duration | None = None,
         include_events: bool = False,
         owner: str | None = None,
         now: datetime | None = None,
