@@ -229,10 +229,17 @@ class CodecStore(ExecutionStore):
     def _encoded(self, text: str | None) -> str | None:
         return None if text is None else self._codec.encode(text)
 
+    def check_input(self, new: NewRun) -> None:
+        """Raise `PayloadError` if the input of a run to come is too large when it is encoded."""
+        self._encoded_input(new)
+
+    def _encoded_input(self, new: NewRun) -> str:
+        return self._fitting(new.input, f"The input of run {new.run_id!r}, encoded,")
+
     def _encoded_run(self, new: NewRun) -> NewRun:
         return replace(
             new,
-            input=self._fitting(new.input, f"The input of run {new.run_id!r}, encoded,"),
+            input=self._encoded_input(new),
             log=tuple(self._encoded_record(record) for record in new.log),
             state=self._encoded(new.state),
         )

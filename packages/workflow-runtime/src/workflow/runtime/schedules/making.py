@@ -9,6 +9,7 @@ from typing import Any
 from workflow.core import DefinitionError, InvalidArgumentError, PayloadError, Workflow
 from workflow.core.payload import check_size
 from workflow.core.records import NewRun
+from workflow.runtime.codec import CodecStore
 from workflow.runtime.contract import ExecutionStore
 from workflow.runtime.placing import Placement, place
 from workflow.runtime.registry import Registry
@@ -59,12 +60,22 @@ def _registered(registry: Registry, store: ExecutionStore, workflow_id: str, sch
             raise DefinitionError(f"Workflow {workflow_id!r} is not registered with this runtime.")
         text, value = _input(workflow, schedule, tick, store.capabilities.max_payload)
         new = NewRun(run_id, workflow_id, workflow.version, text, due_at=now, schedule_id=schedule.id)
+        if isinstance(store, CodecStore):
+            _check_encoded(store, new)
         try:
             return place(registry, new, value, Placement())
         except Exception as error:  # the key is a function of the app's
             raise TickInputError(f"No key or queue for it: {type(error).__name__}: {error}") from error
 
     return Registered(ScheduleKey(workflow_id, schedule.id), schedule, make_run)
+
+
+def _check_encoded(store: CodecStore, new: NewRun) -> None:
+    """What the store refuses when it has encoded it would be refused at every look, and hold the schedule up."""
+    try:
+        store.check_input(new)
+    except PayloadError as error:
+        raise TickInputError(str(error)) from error
 
 
 def _input(workflow: Workflow[Any, Any], schedule: Schedule, tick: datetime, limit: int) -> tuple[str, Any]:

@@ -194,35 +194,47 @@ class _Look:
     def _cancel_previous(
         self, state: State, keep: datetime, last: datetime, told: tuple[TickRecord, ...]
     ) -> ScheduleCommit:
-        told = (*told, *self._replaced(state, keep, last))
-        previous = self._previous(last)
-        if not previous:
-            return self._start(last, replace(state, after=last, waiting=None), told)
-        mail = cancel_mail(f"The tick {instant_text(last)} of schedule {self._schedule.id!r} is due.")
-        return self._wait(last, replace(state, after=last), told, cancel=previous, cancel_mail=mail)
+        if (previous := self._previous(last)) and not isinstance(self._make(last), TickRecord):
+            told = (*self._replaced(state, last), *told, *self._outdated(keep, last))
+            mail = cancel_mail(f"The tick {instant_text(last)} of schedule {self._schedule.id!r} is due.")
+            return self._wait(last, replace(state, after=last), told, cancel=previous, cancel_mail=mail)
+        return self._start_instead(state, keep, last, told)
 
     def _terminate_previous(
         self, state: State, keep: datetime, last: datetime, told: tuple[TickRecord, ...]
     ) -> ScheduleCommit:
-        told = (*told, *self._replaced(state, keep, last))
         moves: dict[str, Any] = {}
         if previous := self._previous(last):
             termination = write_event(RunCancelled(at=self._now), 0).event
             moves = {"terminate": previous, "termination": termination}
-        return self._start(last, replace(state, after=last, waiting=None), told, **moves)
+        return self._start_instead(state, keep, last, told, **moves)
+
+    def _start_instead(
+        self, state: State, keep: datetime, last: datetime, told: tuple[TickRecord, ...], **moves: Any
+    ) -> ScheduleCommit:
+        """Start the last tick in place of all before it. Without an input for it, what runs or waits is left alone."""
+        told, after = (*told, *self._outdated(keep, last)), replace(state, after=last)
+        made = self._make(last)
+        if isinstance(made, TickRecord):
+            return self._commit(after, ticks=(*told, made))
+        return self._begin(made, last, replace(after, waiting=None), (*self._replaced(state, last), *told), **moves)
 
     def _previous(self, tick: datetime) -> tuple[str, ...]:
         """The runs under way that a tick puts an end to: not its own, which a backfill may have started before it."""
         own = self._mine.run_id(tick)
         return tuple(run_id for run_id in self._record.active if run_id != own)
 
-    def _replaced(self, state: State, keep: datetime, last: datetime) -> tuple[TickRecord, ...]:
-        """What waited, and all but the last of what is due: it would only be started to be stopped."""
-        detail = f"The tick {instant_text(last)} took its place."
+    def _replaced(self, state: State, last: datetime) -> tuple[TickRecord, ...]:
+        """What waited, where a later tick takes its place."""
+        waited = state.waiting
+        return () if waited is None else (self._record_of("replaced", waited, waited, _took_its_place(last)),)
+
+    def _outdated(self, keep: datetime, last: datetime) -> tuple[TickRecord, ...]:
+        """All but the last of what is due: it would only be started to be stopped."""
         before = self._spec.last_before(last)
-        ticks = [(state.waiting, state.waiting)] if state.waiting is not None else []
-        ticks += [(keep, before)] if before is not None and before >= keep else []
-        return tuple(self._record_of("replaced", first, end, detail) for first, end in ticks)
+        if before is None or before < keep:
+            return ()
+        return (self._record_of("replaced", keep, before, _took_its_place(last)),)
 
     def _pass_over(
         self, state: State, keep: datetime, last: datetime, told: tuple[TickRecord, ...], detail: str
@@ -235,14 +247,23 @@ class _Look:
         return self._commit(replace(state, waiting=tick), ticks=(*told, buffered), **moves)
 
     def _start(self, tick: datetime, state: State, told: tuple[TickRecord, ...] = (), **moves: Any) -> ScheduleCommit:
-        """Create the tick's run. Without an input for it the history says so, and nothing is stopped in its favour."""
-        run_id = self._mine.run_id(tick)
+        """Create the tick's run. Without an input for it the history says so, and nothing else happens."""
+        made = self._make(tick)
+        if isinstance(made, TickRecord):
+            return self._commit(state, ticks=(*told, made))
+        return self._begin(made, tick, state, told, **moves)
+
+    def _make(self, tick: datetime) -> NewRun | TickRecord:
+        """The tick's run, or what the history says where it has no input."""
         try:
-            run: NewRun = self._mine.make_run(tick, run_id, self._now)
+            return self._mine.make_run(tick, self._mine.run_id(tick), self._now)
         except TickInputError as error:
-            failed = self._record_of("skipped", tick, tick, str(error))
-            return self._commit(state, ticks=(*told, failed))
-        started = TickRecord(tick, "started", self._now, run_id=run_id)
+            return self._record_of("skipped", tick, tick, str(error))
+
+    def _begin(
+        self, run: NewRun, tick: datetime, state: State, told: tuple[TickRecord, ...], **moves: Any
+    ) -> ScheduleCommit:
+        started = TickRecord(tick, "started", self._now, run_id=run.run_id)
         return self._commit(state, starts=(run,), ticks=(*told, started), **moves)
 
     @property
@@ -255,3 +276,7 @@ class _Look:
 
     def _commit(self, state: State, **moves: Any) -> ScheduleCommit:
         return commit_of(self._mine, self._record, state, self._now, paused=self._record.paused, **moves)
+
+
+def _took_its_place(last: datetime) -> str:
+    return f"The tick {instant_text(last)} took its place."
