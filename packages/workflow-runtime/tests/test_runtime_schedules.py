@@ -30,7 +30,7 @@ from workflow.runtime.testing import (
 )
 
 from .runtime_kit import asynchronous
-from .schedule_kit import KEY, START, at, history, report, run_ids, state, told
+from .schedule_kit import KEY, START, YieldingStore, at, history, report, run_ids, state, told
 from .test_runtime_serving import serving, until
 
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -437,6 +437,21 @@ async def test_a_schedule_is_triggered_by_hand() -> None:
     place.clock.advance(HOUR)
     await runtime.sweep(max_ready=0)
     assert await told(place.store, _key()) == ["triggered 01-00:00"] * 2 + ["skipped 01-01:00"]
+
+
+@asynchronous
+async def test_of_two_triggers_of_one_id_at_once_one_creates() -> None:
+    """The second one says that the run was there, does not drive it, and leaves no trace in the history."""
+    place = Place()
+    store = place.store = YieldingStore()
+    runtimes = [place.runtime(Schedule("s", every.hours(1), input=7)) for _ in range(2)]
+    await runtimes[0].sweep()
+    answers = await asyncio.gather(
+        *(runtime.trigger_schedule("s", trigger_id="t", drive=False) for runtime in runtimes)
+    )
+    assert sorted(answer.created for answer in answers) == [False, True]
+    assert {(answer.run_id, answer.kind) for answer in answers} == {("note:s:manual:t", "queued")}
+    assert await told(store, _key()) == ["triggered 01-00:00"]
 
 
 @asynchronous

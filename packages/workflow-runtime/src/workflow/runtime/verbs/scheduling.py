@@ -121,13 +121,15 @@ class Scheduling(RuntimeParts):
         at = budget.clock.now()
         manual = uuid4() if trigger_id is None else identifier(trigger_id, "trigger_id")
         run_id = identifier(f"{key.workflow_id}:{key.schedule_id}:manual:{manual}", "run_id")
-        before = await self.store.get_run(run_id) if trigger_id is not None else None
-        if before is not None:
-            return self._state_result(before, before.status)
-        await self._move(key, at, lambda record: _with_input(interventions.trigger, record, at, mine, run_id))
+        unless = run_id if trigger_id is not None else None
+        moved = await self._move(
+            key, at, lambda record: _with_input(interventions.trigger, record, at, mine, run_id), unless=unless
+        )
         run = await self.store.get_run(run_id)
         if run is None:
             return RunResult("not_found", run_id, key.workflow_id)
+        if moved is None:
+            return self._state_result(run, run.status)
         claimed = await self._claim_one(run, at) if drive else None
         if claimed is None:
             self._bell.ring(at)
@@ -207,14 +209,24 @@ class Scheduling(RuntimeParts):
     # Moving them
 
     async def _move(
-        self, key: ScheduleKey, now: datetime, decide: Callable[[ScheduleRecord], ScheduleCommit | None]
-    ) -> ScheduleRecord:
-        """Do what is decided about the row, made now if it has to be; decided anew where somebody else moved it."""
+        self,
+        key: ScheduleKey,
+        now: datetime,
+        decide: Callable[[ScheduleRecord], ScheduleCommit | None],
+        *,
+        unless: str | None = None,
+    ) -> ScheduleRecord | None:
+        """Do what is decided about the row, made now if it has to be; decided anew where somebody else moved it.
+
+        None, and nothing is done, where there is a run of the id `unless`. That is asked after the row was read:
+        whoever starts the run between the two moves the row, and the commit is refused.
+        """
         for _ in range(_RACES):
             record = await self._read_schedule(key)
+            if unless is not None and await self.store.get_run(unless) is not None:
+                return None
             commit = first_sight(self._mine(key), now) if record is None else decide(record)
             if commit is None:
-                assert record is not None
                 return record
             if await self.store.commit_schedule(commit) and record is not None:
                 return after_commit(record, commit)
