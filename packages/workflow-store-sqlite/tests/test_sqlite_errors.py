@@ -100,6 +100,21 @@ def test_migrate_false_without_file(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_check_makes_no_file(tmp_path: Path) -> None:
+    """A store that would make its file on first use does not make it when it is asked whether all is well."""
+
+    async def main() -> None:
+        store = SQLiteStore(tmp_path / "w.db")
+        with pytest.raises(StoreError, match="does not exist: call"):
+            await store.check()
+        assert list(tmp_path.iterdir()) == []
+        await store.create_run(NEW, lease=None, now=NOW)
+        await store.check()
+        await store.close()
+
+    asyncio.run(main())
+
+
 def test_migrate_false_without_schema(tmp_path: Path) -> None:
     """With migrate=False a database without our tables stays without them until migrate() is called."""
     path = tmp_path / "app.db"

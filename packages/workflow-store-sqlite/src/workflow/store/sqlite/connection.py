@@ -42,6 +42,11 @@ class Database:
     def where(self) -> str:
         return "The database in memory" if self.in_memory else f"The database {self.path}"
 
+    def require_file(self) -> None:
+        """Raise `StoreError` where there is no file yet, and make none."""
+        if not self.in_memory and not Path(self.path).exists():
+            raise StoreError(f"{self.where} {_cannot_open(Path(self.path), create=False)}")
+
     def open_to_write(self) -> sqlite3.Connection:
         """Raises sqlite3 errors (busy ones too, in a rare moment), and `StoreError` where WAL is impossible."""
         connection = self._open()

@@ -78,6 +78,6 @@ def require_version(found: int, where: str) -> None:
             "newer release has migrated it. Upgrade workflow-store-sqlite here; nothing was changed."
         )
     if found == 0:
-        raise StoreError(f"{where} has no workflow schema: {_UPGRADE} first (version {wanted}).")
+        raise StoreError(f"{where} has no workflow schema: {_UPGRADE} first.")
     if found < wanted:
         raise StoreError(f"{where} has a workflow schema of version {found}, not {wanted}: {_UPGRADE} first.")

@@ -151,6 +151,11 @@ class SQLiteStore(SqlExecutionStore):
         self._file.database.create = True
         await super().migrate()
 
+    async def check(self) -> None:
+        """Raise `StoreError` unless the schema is there and of this package's version. It makes no file."""
+        self._file.database.require_file()
+        await super().check()
+
     async def close(self) -> None:
         """Finish what is under way, end the threads, close the file. Safe to repeat; any other use then raises."""
         await self._file.close()
