@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 
 pytest.importorskip("click", reason="the command line is an extra")
 pytest.importorskip("workflow.store.sqlite", reason="the embedded store is not installed")
+
+from workflow.runtime.cli.schedule_drawing import span_text
+from workflow.runtime.schedules.views import ScheduleTick
 
 from .cli_kit import Terminal
 from .test_cli_use import Shell
@@ -144,3 +148,10 @@ def test_what_is_wrong_is_said(shop: Scheduled, arguments: list[str], code: int,
     got, out, err = shop("schedules", *arguments)
     assert (got, out) == (code, "")
     assert message in err.replace("\n", " ")
+
+
+def test_ticks_that_were_missed_together_have_their_day_once() -> None:
+    """From when to when: the second time has no date where it is the first one's."""
+    begin = datetime(2026, 1, 1, 8).astimezone()
+    for end, says in ((begin.replace(hour=9), "09:00:00"), (begin.replace(day=2), "2026-01-02 08:00:00")):
+        assert span_text(ScheduleTick(begin, "missed", begin, until=end)) == f"2026-01-01 08:00:00 to {says}"

@@ -12,7 +12,7 @@ from workflow.runtime.schedules.views import ScheduleHistory, ScheduleInfo, Sche
 
 from .words import local, moment
 
-__all__ = ["draw_schedule", "draw_schedules", "schedule_line"]
+__all__ = ["draw_schedule", "draw_schedules", "schedule_line", "span_text"]
 
 _GAP = 2
 _COLORS = {"paused": "yellow", "disabled": "yellow", "unregistered": "red", "superseded": "yellow"}
@@ -100,7 +100,7 @@ def _draw_history(console: Console, history: ScheduleHistory) -> None:
         console.print("No tick has come yet.")
         return
     table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="dim", show_edge=False)
-    ticks = [_span(tick) for tick in history.ticks]
+    ticks = [span_text(tick) for tick in history.ticks]
     for name in ("tick", "outcome", "run, or why not"):
         table.add_column(name, no_wrap=name != "run, or why not", overflow="fold")
     for tick, when in zip(history.ticks, ticks, strict=True):
@@ -111,5 +111,10 @@ def _draw_history(console: Console, history: ScheduleHistory) -> None:
         console.print(f"There is more: --before {history.next_before}", style="dim", soft_wrap=True)
 
 
-def _span(tick: ScheduleTick) -> str:
-    return local(tick.tick_at) + (f" to {local(tick.until)}" if tick.until is not None else "")
+def span_text(tick: ScheduleTick) -> str:
+    """When it was; of several ticks in one, from when to when, with the day once."""
+    if tick.until is None:
+        return local(tick.tick_at)
+    first, last = local(tick.tick_at), local(tick.until)
+    day, _, time = last.partition(" ")
+    return f"{first} to {time if first.startswith(day) else last}"
