@@ -155,6 +155,8 @@ class Driver:
                 del under_way[claimed.run.run_id]
         if outcome.kind == "lost":
             return await self._state_of_lost(outcome, collector, created)
+        if outcome.run.status == "paused":
+            await self._publisher.expect(outcome.run.due_at)
         return self._result(outcome, collector, created)
 
     async def _drive(self, claimed: ClaimedRun, environment: DriveEnvironment) -> DriveOutcome:

@@ -6,10 +6,13 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
 from workflow.core.events import Event
+
+from .waking import Waker
 
 __all__ = ["Collector", "Publisher"]
 
@@ -24,6 +27,7 @@ class Publisher:
 
     def __init__(self, publish: Callable[[Event], Awaitable[Any] | Any] | None) -> None:
         self._publish = publish
+        self._waker = publish if isinstance(publish, Waker) else None
         self._watchers: dict[str, set[asyncio.Event]] = {}
 
     @property
@@ -44,6 +48,11 @@ class Publisher:
                     await result
             except Exception:
                 logger.exception("The publisher failed on an event of run %r; the run goes on.", run_id)
+
+    async def expect(self, due_at: datetime | None) -> None:
+        """Something is due then: where the publisher can have this app woken, it is asked to. Never raises."""
+        if self._waker is not None and due_at is not None:
+            await self._waker.wake_at(due_at)
 
     def watch(self, run_id: str) -> asyncio.Event:
         """An event that is set when this process commits something to the run. Give it back to `unwatch`."""

@@ -75,6 +75,11 @@ class Sweep:
         """A limit was reached where there may be more."""
         self._out_of_time = False
 
+    @property
+    def next_tick_at(self) -> datetime | None:
+        """When a tick is due next, as far as the sweep has seen."""
+        return self._materialized.due_at
+
     async def run(self) -> SweepResult:
         """Raises only what the store raises when nothing can be claimed at all; what was claimed is driven first."""
         try:

@@ -25,6 +25,9 @@ _REMEMBERED = 1000
 class Waker(ABC):
     """A publisher: when a run starts to wait for a time, it has the platform call the sweep at that time.
 
+    A runtime that has it as `publish` asks it for what no event tells of as well: the time limits of runs that wait,
+    starts with a delay, and after each sweep the next tick of a schedule.
+
     Times are rounded up to the second, and each is asked for once. Whatever goes wrong is logged and hurts no run: the
     periodic sweep finds all that is due, only later.
 

@@ -118,6 +118,7 @@ class Starting(RuntimeParts):
             return await self._driver.drive(claimed, self.owner, budget, keep_events=include_events, created=True)
         if created.created or (debounce is not None and created.run.status == "queued"):
             self._bell.ring(new.due_at)
+            await self._publisher.expect(new.due_at)
         check_same_workflow(created.run, definition.id)
         return self._state_result(created.run, created.run.status, created=created.created)
 

@@ -57,7 +57,10 @@ class Working(RuntimeParts):
             max_timers=count(max_timers, "max_timers"),
             keep_events=include_events,
         )
-        return await sweep.run()
+        result = await sweep.run()
+        if not result.deadline_reached:
+            await self._publisher.expect(sweep.next_tick_at)
+        return result
 
     async def serve(
         self,
