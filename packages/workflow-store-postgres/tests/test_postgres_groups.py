@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from typing import Any
 
 import asyncpg
 import pytest
 
-from workflow.core.errors import InvalidArgumentError, LeaseLostError, LogConflictError
-from workflow.core.records import Committed, LogRecord, NewRun
+from workflow.core.errors import InvalidArgumentError, LeaseLostError, LogConflictError, PayloadError
+from workflow.core.records import Committed, LogRecord, NewMail, NewRun, Transition, Wait
 from workflow.runtime.contract import HeldLease
 from workflow.runtime.testing.suite.samples import (
     at,
@@ -165,6 +166,100 @@ def test_a_value_that_postgres_refuses_fails_alone(opened: Callable[[], Any], mo
             assert isinstance(answers[2], InvalidArgumentError)
             assert [answer.outcome for answer in answers if not isinstance(answer, Exception)] == ["accepted"] * 4
             assert [(await row(store, f"r{n}")).mail_count for n in range(5)] == [1, 1, 0, 1, 1]
+
+    asyncio.run(main())
+
+
+def test_a_wait_that_is_no_json_fails_alone(opened: Callable[[], Any]):
+    """A `meta` that JSON can't hold is the error of its run; the pauses that went out with it are written."""
+
+    async def main() -> None:
+        async with opened() as store:
+            held = await asyncio.gather(*(start(store, f"r{n}") for n in range(4)))
+            waits = [Wait("timer", "t", until=at(9), meta={"x": 1 if n != 2 else object()}) for n in range(4)]
+            busy = await _busy(store)
+            answers = await asyncio.gather(
+                *(store.commit(commit(run, 1, pause(wait))) for run, wait in zip(held, waits, strict=True)),
+                return_exceptions=True,
+            )
+            await asyncio.gather(*busy)
+            assert [type(answer) for answer in answers] == [Committed, Committed, PayloadError, Committed]
+            assert [(await row(store, f"r{n}")).status for n in range(4)] == ["paused", "paused", "running", "paused"]
+
+    asyncio.run(main())
+
+
+ODD = {
+    "nul": "a\0b",
+    "nul-escaped": '"a\\u0000b"',
+    "surrogate": '"\ud800"',
+    "surrogate-escaped": '"\\ud800"',
+    "astral": "\N{THUMBS UP SIGN} \U0010ffff",
+    "quotes": "\"'`$$; --",
+    "backslashes": "\\ \\\\ \\n \\x00 \\u12",
+    "controls": "\x01\x02\t\r\n\x1f\x7f\x85\u2028",
+    "mark": '\x01"a"',
+    "array": '{a,"b",NULL}',
+    "null": "null",
+    "empty": "",
+    "number": "1e999",
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+def test_any_text_comes_back_from_a_group(postgres_url: str, schema: str, driver: str):
+    """In one group: creations, deliveries, commits and ends with every kind of text come back as they went in."""
+
+    async def main() -> None:
+        store = PostgresStore(postgres_url.replace("asyncpg", driver), schema=schema)
+        await store.migrate()
+        texts = [text or "" for text in ODD.values()]
+        news = [NewRun(name, "w", None, text, at(0)) for name, text in zip(ODD, texts, strict=True)]
+        created = await asyncio.gather(*(store.create_run(new, lease=lease(), now=at(0)) for new in news))
+        held = [answer.claimed for answer in created if answer.claimed is not None]
+        mails = [NewMail("signal", name, text, text) for name, text in zip(ODD, texts, strict=True)]
+        await asyncio.gather(*(store.deliver(mail.id, mail, lease=None, now=at(1)) for mail in mails))
+        commits = [
+            replace(commit(run, (LogRecord(0, text or "", text), LogRecord(1, "{}", None))), state=text, seen_mail=1)
+            for run, text in zip(held, ODD.values(), strict=True)
+        ]
+        assert set(await asyncio.gather(*map(store.commit, commits))) == {Committed(released=False)}
+        ends = [
+            commit(run, 0, Transition("paused", at(9), (Wait("signal", text, text),), text, text), index=2, seen=1)
+            for run, text in zip(held, texts, strict=True)
+        ]
+        assert set(await asyncio.gather(*map(store.commit, ends))) == {Committed(released=True)}
+        for (name, payload), text in zip(ODD.items(), texts, strict=True):
+            claimed = await store.claim_run(name, lease(), now=at(2), force=True)
+            assert claimed is not None
+            run = claimed.run
+            assert (run.input, run.state, run.output, run.error) == (text, payload, text, text)
+            assert (run.due_at, run.waits) == (lease().until, (Wait("signal", text, text),))
+            assert claimed.log == (LogRecord(0, text, payload), LogRecord(1, "{}", None))
+            assert [(mail.name, mail.payload) for mail in claimed.mail] == [(text, text)]
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_instants_are_exact_in_a_group(opened: Callable[[], Any]):
+    """To the microsecond, in any time zone, as far as a datetime goes: alone and in a group alike."""
+    instants = [
+        datetime(1, 1, 2, 0, 0, 0, 1, tzinfo=UTC),
+        datetime(2026, 1, 1, 0, 0, 0, 123456, tzinfo=timezone(timedelta(hours=5, minutes=45, seconds=7))),
+        datetime(2300, 1, 1, 1, 2, 3, 999999, tzinfo=UTC),
+        datetime(9999, 12, 30, 23, 59, 59, 999999, tzinfo=UTC),
+    ]
+
+    async def main() -> None:
+        async with opened() as store:
+            held = await asyncio.gather(*(start(store, f"r{n}") for n in range(len(instants))))
+            busy = await _busy(store)
+            waits = [Transition("paused", instant, (timer_wait(9),)) for instant in instants]
+            await asyncio.gather(*(store.commit(commit(run, 1, wait)) for run, wait in zip(held, waits, strict=True)))
+            await asyncio.gather(*busy)
+            assert [(await row(store, f"r{n}")).due_at for n in range(len(instants))] == instants
 
     asyncio.run(main())
 

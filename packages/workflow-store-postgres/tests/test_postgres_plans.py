@@ -54,6 +54,7 @@ ANALYZE {0}.workflow_runs; ANALYZE {0}.workflow_log; ANALYZE {0}.workflow_mail;
 def _example(type_: str, array: bool) -> Any:
     values = {
         "text": "{1}",  # some texts are those of arrays
+        "jsonb": '[["run-1", 1]]',
         "timestamptz": datetime(2026, 3, 1, tzinfo=UTC),
         "boolean": True,
         "bigint": 1,

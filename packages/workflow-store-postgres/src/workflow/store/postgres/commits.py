@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from workflow.core.errors import InvalidArgumentError, LeaseLostError, LogConflictError
@@ -11,15 +10,20 @@ from workflow.core.records import ENDED, Commit, Committed, Mail, RunRecord, Tra
 from .rows import Row, encode, identifier, mail_from_arrays, wait_keys, waits_text
 
 __all__ = [
+    "GOES_ON",
+    "RELEASED",
     "answer_from_row",
     "append_args",
     "check_commit",
     "commit_args",
+    "commit_row",
     "finish_args",
     "is_short",
     "outcome_of",
     "size_of",
 ]
+
+GOES_ON, RELEASED = Committed(False), Committed(True)
 
 
 def check_commit(commit: Commit) -> None:
@@ -49,7 +53,7 @@ def append_args(commit: Commit) -> tuple[Any, ...]:
 
 
 def finish_args(commit: Commit, transition: Transition) -> tuple[Any, ...]:
-    _, status, _, *ending = _move(1, transition)
+    status, _, *ending = _move(transition)
     return (*_short_args(commit), status, *ending)
 
 
@@ -66,24 +70,19 @@ def _short_args(commit: Commit) -> tuple[Any, ...]:
     )
 
 
-def commit_args(commits: Sequence[Commit]) -> list[Any]:
-    """For one commit the scalars of the statement for one, for more the arrays of the statement for many."""
-    asked = [_asked(commit) for commit in commits]
-    states = [(n, encode(commit.state)) for n, commit in enumerate(commits, 1) if commit.state is not None]
-    moves = [_move(n, commit.transition) for n, commit in enumerate(commits, 1) if commit.transition is not None]
-    records = [
-        (n, record.index, encode(record.event), encode(record.payload))
-        for n, commit in enumerate(commits, 1)
-        for record in commit.records
-    ]
-    if len(commits) == 1:
-        return [*asked[0], *(states or [(None,) * 2])[0], *(moves or [(None,) * 8])[0], *_arrays(records, 4)]
-    return [*_arrays(asked, 8), *_arrays(states, 2), *_arrays(moves, 8), *_arrays(records, 4)]
+def commit_args(commit: Commit) -> tuple[Any, ...]:
+    """For the statement for one."""
+    records = commit.records
+    moved = (None,) * 7 if commit.transition is None else _move(commit.transition)
+    events, payloads = [encode(record.event) for record in records], [encode(record.payload) for record in records]
+    return (*_asked(commit), *moved, events, payloads)
 
 
-def _arrays(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Rows as columns."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+def commit_row(commit: Commit) -> tuple[Any, ...]:
+    """For the statement for many. What is not there at its end is null."""
+    records = [(encode(record.event), encode(record.payload)) for record in commit.records]
+    transition = commit.transition
+    return (*_asked(commit), records) if transition is None else (*_asked(commit), records, *_move(transition))
 
 
 def _asked(commit: Commit) -> tuple[Any, ...]:
@@ -97,13 +96,13 @@ def _asked(commit: Commit) -> tuple[Any, ...]:
         commit.lease.until,
         commit.seen_mail,
         "{" + ",".join(map(str, consumed)) + "}" if consumed else None,
+        encode(commit.state),
     )
 
 
-def _move(n: int, transition: Transition) -> tuple[Any, ...]:
+def _move(transition: Transition) -> tuple[Any, ...]:
     waits = transition.waits
     return (
-        n,
         transition.status,
         transition.due_at,
         None if waits is None else waits_text(waits),
@@ -118,7 +117,7 @@ def answer_from_row(row: Row) -> Committed | None:
     """The answer of a commit that was applied; None where there is news that its snapshot did not show."""
     released, unread = row[1], row[2]
     if not unread:
-        return Committed(released)
+        return RELEASED if released else GOES_ON
     mail = mail_from_arrays(row[3:9])
     return Committed(released, mail) if len(mail) == unread else None
 

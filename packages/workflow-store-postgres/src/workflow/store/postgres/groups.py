@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from workflow.core.errors import InvalidArgumentError
+from workflow.core.errors import InvalidArgumentError, PayloadError
 
 __all__ = ["Again", "Group"]
 
@@ -42,8 +42,8 @@ class Group(Generic[Item, Answer]):
     """Collects items and has them written, at most `limit` of them and about `characters` in one statement.
 
     `write` answers for each item, in their order: with an answer, with the error that is this item's alone, or with
-    `Again`. What it raises is every item's, except for a value that Postgres can't hold: then each is written by
-    itself, and the error is the culprit's.
+    `Again`. What it raises is every item's, except for a value that can't be written: then each is written by itself,
+    and the error is the culprit's.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Group(Generic[Item, Answer]):
     async def _write_group(self, group: list[_Waiting[Item, Answer]]) -> None:
         try:
             answers = await self._write([waiting.item for waiting in group])
-        except InvalidArgumentError as error:
+        except (InvalidArgumentError, PayloadError) as error:
             if len(group) == 1:
                 _fail(group, error)
             for waiting in group if len(group) > 1 else ():

@@ -22,6 +22,7 @@ __all__ = [
     "RUN_COLUMNS",
     "WIDTH",
     "Row",
+    "as_json",
     "decode",
     "encode",
     "identifier",
@@ -85,6 +86,19 @@ def decode(value: str | None) -> str | None:
     if value is None or not value.startswith(_MARK):
         return value
     return json.loads(value[1:])
+
+
+_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"), default=datetime.isoformat)
+
+
+def as_json(rows: Iterable[Sequence[Any]]) -> tuple[str, int]:
+    """Rows as two parameters: one JSON text, of an array for each, and how many they are.
+
+    Drivers look at each element of an array that they send, and at its type, which costs more than all else that a
+    group commit does. The texts have been through `encode`: JSON, and `jsonb`, hold whatever a `text` column can.
+    """
+    each = list(rows)
+    return _json.encode(each), len(each)
 
 
 def identifier(value: str, what: str) -> str:

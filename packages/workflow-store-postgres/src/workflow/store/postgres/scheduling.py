@@ -15,7 +15,7 @@ from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey, Sche
 from .connector import Connector, UndoError
 from .creations import check_new
 from .drivers import BusyError, Driver
-from .rows import Row, decode, encode, identifier, maybe_utc
+from .rows import Row, as_json, decode, encode, identifier, maybe_utc
 from .statements import Statements
 
 __all__ = ["commit_schedule", "is_reopenable", "keys_args", "reopen_args", "schedule_record", "tick_record"]
@@ -67,10 +67,10 @@ async def _stop_runs(driver: Driver, sql: Statements, commit: ScheduleCommit) ->
         raise _HeldError
     mail = commit.cancel_mail
     if commit.cancel and mail is not None:
-        each = list(dict.fromkeys(commit.cancel))
+        each = dict.fromkeys(commit.cancel)
         text = (encode(mail.name), encode(mail.payload), encode(mail.key))
-        columns = [[value] * len(each) for value in (mail.kind, mail.id, *text, commit.now, None, None)]
-        await driver.fetch(sql.deliver_many, (each, *columns))
+        rows = [(run_id, mail.kind, mail.id, *text, commit.now, None, None) for run_id in each]
+        await driver.fetch(sql.deliver_many, as_json(rows))
     if commit.terminate:
         await driver.fetch(sql.terminate, (list(commit.terminate), commit.now, encode(commit.termination)))
 

@@ -42,7 +42,19 @@ from .loops import Loops
 from .migrations import Migration, SchemaState, check_schema_name, read_state
 from .notices import Notices
 from .queueing import QueueClaim, claim_from_queue
-from .rows import LOG, MAIL, REST, Row, identifier, log_from_arrays, log_record, mail_from_arrays, maybe_utc, run_record
+from .rows import (
+    LOG,
+    MAIL,
+    REST,
+    Row,
+    as_json,
+    identifier,
+    log_from_arrays,
+    log_record,
+    mail_from_arrays,
+    maybe_utc,
+    run_record,
+)
 from .scheduling import commit_schedule, is_reopenable, keys_args, reopen_args, schedule_record, tick_record
 from .statements import Statements, channel_of, quoted
 from .transacting import Transacting
@@ -222,22 +234,21 @@ class PostgresStore(ExecutionStore):
         asked = {lease.run_id: lease.fence for lease in held}
         still: dict[str, Renewal] = {}
         for pause in (*_PAUSES[:3], 0.0):
-            missing = [run_id for run_id in asked if run_id not in still]
-            fences = [asked[run_id] for run_id in missing]
-            rows = await self._fetch(self._sql.renew, missing, fences, until) if missing else ()
+            missing = [(run_id, fence) for run_id, fence in asked.items() if run_id not in still]
+            rows = await self._fetch(self._sql.renew, *as_json(missing), until) if missing else ()
             still.update((row[0], Renewal(row[0], row[1], row[2])) for row in rows)
             if len(rows) == len(missing):
                 break
             # Lost, or locked by another transaction at this moment. A lock must not hold up the other leases.
-            locked = await self._held([run_id for run_id in missing if run_id not in still], asked)
+            locked = await self._held([lease for lease in missing if lease[0] not in still])
             if not locked or not pause:
                 still.update((renewal.run_id, renewal) for renewal in locked)
                 break
             await asyncio.sleep(pause)
         return [still[run_id] for run_id in asked if run_id in still]
 
-    async def _held(self, run_ids: list[str], fences: dict[str, int]) -> list[Renewal]:
-        rows = await self._fetch(self._sql.held, run_ids, [fences[run_id] for run_id in run_ids])
+    async def _held(self, leases: Sequence[tuple[str, int]]) -> list[Renewal]:
+        rows = await self._fetch(self._sql.held, *as_json(leases))
         return [Renewal(row[0], row[1], row[2]) for row in rows]
 
     async def next_due(self, workflow_ids: Collection[str], *, without: Collection[str] = ()) -> datetime | None:

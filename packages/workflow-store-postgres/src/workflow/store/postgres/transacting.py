@@ -33,7 +33,7 @@ from .commits import answer_from_row, check_commit, commit_args, outcome_of
 from .connector import Connector
 from .drivers import REFUSED, Driver, LostConnectionError, RefusedError, adapt, sqlstate_of, translated
 from .joining import fetch_with, is_autocommit
-from .rows import MAIL, Row, mail_from_arrays, run_record
+from .rows import MAIL, Row, as_json, mail_from_arrays, run_record
 from .statements import Statements
 
 __all__ = ["Transacting"]
@@ -133,7 +133,7 @@ class Transacting:
 
     async def _write(self, connection: AsyncConnection, commit: Commit, step: Transaction) -> Sequence[Row]:
         try:
-            return await fetch_with(connection, self._sql.commit_within, commit_args([commit]))
+            return await fetch_with(connection, self._sql.commit_within, commit_args(commit))
         except Exception as error:
             if sqlstate_of(error) == _FAILED_BEFORE:
                 raise step.fail(HandlerError(_WENT_ON)) from error
@@ -157,7 +157,7 @@ class Transacting:
 
     async def _refuse(self, commit: Commit) -> NoReturn:
         """Raise why the guard did not hold."""
-        rows = await self._connector.fetch(self._sql.look, [commit.run_id], [commit.seen_mail], False)
+        rows = await self._connector.fetch(self._sql.look, *as_json([(commit.run_id, commit.seen_mail)]), False)
         run = run_record(rows[0]) if rows else None
         outcome = outcome_of(commit, run, mail_from_arrays(rows[0][MAIL]) if rows else ())
         if isinstance(outcome, Exception):

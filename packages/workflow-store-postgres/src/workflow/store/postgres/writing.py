@@ -20,12 +20,23 @@ from workflow.core.records import (
     RunRecord,
 )
 
-from .commits import answer_from_row, append_args, commit_args, finish_args, is_short, outcome_of, size_of
+from .commits import (
+    GOES_ON,
+    RELEASED,
+    answer_from_row,
+    append_args,
+    commit_args,
+    commit_row,
+    finish_args,
+    is_short,
+    outcome_of,
+    size_of,
+)
 from .connector import Connector
 from .creations import Creation, created, creation_args, is_plain, whole_args
 from .drivers import BusyError
 from .groups import Again, Group
-from .rows import LOG, MAIL, REST, Row, encode, log_from_arrays, mail_from_arrays, maybe_utc, run_record
+from .rows import LOG, MAIL, REST, Row, as_json, encode, log_from_arrays, mail_from_arrays, maybe_utc, run_record
 from .statements import Statements
 
 __all__ = ["Delivery", "Undecided", "Writing", "delivered", "delivery_args"]
@@ -64,8 +75,11 @@ class Writing:
     async def _write_commits(self, commits: Sequence[Commit]) -> Sequence[Committed | Undecided]:
         if len(commits) == 1 and is_short(commits[0]):
             return [await self._write_short(commits[0])]
-        sql = self._sql.commit if len(commits) == 1 else self._sql.commit_many
-        rows = {row[0]: row for row in await self._connector.fetch(sql, *commit_args(commits))}
+        if len(commits) == 1:
+            found = await self._connector.fetch(self._sql.commit, *commit_args(commits[0]))
+        else:
+            found = await self._connector.fetch(self._sql.commit_many, *as_json(map(commit_row, commits)))
+        rows = {row[0]: row for row in found}
         answers: list[Committed | None] = [
             answer_from_row(rows[n]) if n in rows else None for n in range(1, len(commits) + 1)
         ]
@@ -86,15 +100,14 @@ class Writing:
             rows = await self._connector.fetch(self._sql.finish, *finish_args(commit, transition))
         ended = transition is not None
         if rows and (ended or rows[0][0] <= commit.seen_mail):
-            return Committed(released=ended)
+            return RELEASED if ended else GOES_ON
         seen = await self._look([commit])
         return _decided(commit, seen.get(commit.run_id), applied=(1, ended) if rows else None)
 
     async def _look(self, commits: Sequence[Commit]) -> dict[str, tuple[RunRecord, tuple[Mail, ...]]]:
         """The rows, and their mail after what each commit has seen, as they are now."""
-        run_ids = [commit.run_id for commit in commits]
-        seen = [commit.seen_mail for commit in commits]
-        rows = await self._connector.fetch(self._sql.look, run_ids, seen, False)
+        asked = as_json((commit.run_id, commit.seen_mail) for commit in commits)
+        rows = await self._connector.fetch(self._sql.look, *asked, False)
         return {row[0]: (run_record(row), mail_from_arrays(row[MAIL])) for row in rows}
 
     # -- Creations
@@ -102,11 +115,11 @@ class Writing:
     async def _write_creations(self, creations: Sequence[Creation]) -> Sequence[CreatedRun | Undecided]:
         if len(creations) == 1 or not all(is_plain(new) for new, _, _ in creations):
             return [await self._write_creation(creation) for creation in creations]
-        columns = [list(column) for column in zip(*(creation_args(creation) for creation in creations), strict=True)]
         try:
-            found = {row[0]: row for row in await self._connector.fetch(self._sql.create_many, *columns)}
+            rows = await self._connector.fetch(self._sql.create_many, *as_json(map(creation_args, creations)))
         except BusyError:
             return [await self._write_creation(creation) for creation in creations]
+        found = {row[0]: row for row in rows}
         return [created(creation, found[n]) for n, creation in enumerate(creations, 1)]
 
     async def _write_creation(self, creation: Creation) -> CreatedRun | Undecided:
@@ -125,15 +138,14 @@ class Writing:
         if len(asked) == 1:
             rows = await self._connector.fetch(self._sql.deliver, *asked[0])
         else:
-            columns = [list(column) for column in zip(*asked, strict=True)]
-            rows = await self._connector.fetch(self._sql.deliver_many, *columns)
+            rows = await self._connector.fetch(self._sql.deliver_many, *as_json(asked))
         found = {row[REST]: row for row in rows}
         stale = [row[0] for row in rows if row[REST + 3] and not row[REST + 6]]
         again = await self._reread(stale) if stale else {}
         return [delivered(delivery, found[n], again) for n, delivery in enumerate(deliveries, 1)]
 
     async def _reread(self, run_ids: list[str]) -> dict[str, Row]:
-        rows = await self._connector.fetch(self._sql.look, run_ids, [0] * len(run_ids), True)
+        rows = await self._connector.fetch(self._sql.look, *as_json((run_id, 0) for run_id in run_ids), True)
         return {row[0]: row for row in rows}
 
 

@@ -33,15 +33,18 @@ refused by `mail_count`, never by a look at the mail. And where the log or the m
 with every change, tells whether they belong to the row: the snapshot's differs from the locked row's where they don't.
 In that rare case a claim leaves the run alone, and is asked for again; a delivery, which has happened, reads again.
 
-**Plans.** The look-up of the row is LATERAL with a lock in it, which no planner can turn into anything but one probe of
-the primary key for each row asked for: statistics, however old, don't matter. `wake_at` is what the index of due runs
-holds; see the migration for why it isn't `due_at`.
+**Plans.** The look-up of the row is LATERAL with a lock in it, and asks for nothing that another index has (see
+`STATUS` in `parts`). No planner can turn that into anything but one probe of the primary key for each row asked for:
+statistics, however old, don't matter. `wake_at` is what the index of due runs holds; see the migration for why it isn't
+`due_at`.
 
 **Notices.** What leaves a run queued says so with NOTIFY, in the same transaction, to whoever waits for work. Only
 that: a transaction that notifies takes a lock of the whole database while it commits, so a run that goes on does not.
 
-Statements exist in two forms made from one text: for one (scalar parameters, planned and run faster) and for many
-(one array for each parameter). Each parameter has a cast: drivers differ in what they make of a Python value.
+Statements exist in two forms made from one text: for one (scalar parameters, planned and run faster) and for many.
+Those for many take one JSON text for all: a driver looks at the type of each element of an array, which on the client
+costs more than all the rest of a group commit. (Large payloads would be cheaper as arrays, but most are small.) Each
+parameter has a cast: drivers differ in what they make of a Python value.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .parts import LIVE, MAIL_ARRAYS, STATUS, columns_of, lanes, log_of, mail_of
+from .parts import LIVE, MAIL_ARRAYS, STATUS, asked, columns_of, lanes, log_of, mail_of
 
 __all__ = ["CLAIM", "CLAIM_DUE", "CLAIM_RUN", "HELD", "RENEW"]
 
@@ -63,13 +63,14 @@ ready AS MATERIALIZED {_due("queued", "$6::bigint", "$6 * 4")},
 timers AS MATERIALIZED {_due("paused", "$7::bigint", "$7 * 4")},
 picked AS (SELECT * FROM recovered UNION ALL SELECT * FROM ready UNION ALL SELECT * FROM timers){CLAIM}"""
 
-# -- Renewing: $1 run_ids, $2 fences, $3 until.
+# -- Renewing: $1 and $2 leases, $3 until.
 
+_HELD = asked((("run_id", "text"), ("fence", "bigint")), many=True)
 _STILL_HELD = f"r.run_id = a.run_id AND r.fence = a.fence AND {STATUS} = 'running'"
 
 RENEW = f"""
 WITH held AS MATERIALIZED (
-    SELECT r.run_id FROM unnest($1::text[], $2::bigint[]) AS a(run_id, fence) CROSS JOIN LATERAL (
+    SELECT r.run_id FROM ({_HELD}) a CROSS JOIN LATERAL (
         SELECT r.run_id FROM :"schema".workflow_runs r WHERE {_STILL_HELD} FOR UPDATE SKIP LOCKED
     ) r
 )
@@ -79,6 +80,6 @@ RETURNING r.run_id, r.fence, r.mail_count"""
 
 HELD = f"""
 SELECT r.run_id, r.fence, r.mail_count
-FROM unnest($1::text[], $2::bigint[]) AS a(run_id, fence) CROSS JOIN LATERAL (
+FROM ({_HELD}) a CROSS JOIN LATERAL (
     SELECT * FROM :"schema".workflow_runs r WHERE {_STILL_HELD} LIMIT 1
 ) r"""

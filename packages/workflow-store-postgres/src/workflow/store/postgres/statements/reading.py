@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .parts import MAIL_ARRAYS, columns_of, lanes, log_of, mail_of
+from .parts import MAIL_ARRAYS, asked, columns_of, lanes, log_of, mail_of
 
 __all__ = ["GET", "LIST", "LOOK", "NEXT_DUE", "READ_LOG", "VERSION"]
 
@@ -14,7 +14,7 @@ WHERE l.run_id = $1::text AND l.idx > $2::integer ORDER BY l.idx LIMIT $3::bigin
 
 # Runs with the mail after what each asker has seen, and with their logs where wanted: all of one snapshot.
 LOOK = f"""
-WITH asked AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::integer[]) AS a(run_id, seen))
+WITH asked AS MATERIALIZED ({asked((("run_id", "text"), ("seen", "integer")), many=True)})
 SELECT {columns_of("r")}, {MAIL_ARRAYS}, log.events, log.payloads
 FROM asked a
 CROSS JOIN LATERAL (SELECT * FROM :"schema".workflow_runs r WHERE r.run_id = a.run_id LIMIT 1) r
