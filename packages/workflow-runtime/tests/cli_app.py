@@ -65,6 +65,16 @@ def make_newer() -> WorkflowRuntime:
     return WorkflowRuntime(make_store(), [order])
 
 
+def make_changed() -> WorkflowRuntime:
+    """A deployment whose code doesn't fit the logs."""
+
+    @create_workflow(id="order")
+    async def order(ctx: Context[Order]) -> str:
+        return await ctx.step("another", reserve, ctx.input.order_id)
+
+    return WorkflowRuntime(make_store(), [order])
+
+
 def count(tick: datetime) -> dict[str, str]:
     return {"order_id": f"{tick:%H%M}"}
 

@@ -19,6 +19,8 @@ from workflow.runtime.cli.main import run
 
 from .cli_kit import Terminal
 
+APP_CODE = Path(__file__).with_name("cli_app.py").read_text("utf-8").splitlines()
+
 
 class Shell:
     """Calls the command, with the app, and gives back its exit code and output."""
@@ -233,3 +235,22 @@ def test_a_purge_asks_first(migrated: Shell, monkeypatch: pytest.MonkeyPatch) ->
     code, out, err = migrated("purge", "--older-than", "2126-01-31T09:00+09:00")
     assert (code, out) == (0, "Deleted 1 run.\n")
     assert f"{datetime(2126, 1, 31, tzinfo=UTC).astimezone():%Y-%m-%d %H:%M:%S (%Z)}" in err
+
+
+def test_a_failure_has_its_place_and_its_traceback(migrated: Shell) -> None:
+    """What a run failed by is said with the line of the app; --debug has the whole traceback."""
+    start = ["runs", "start", "order", "--input", '{"order_id": "13"}']
+    line = next(number for number, text in enumerate(APP_CODE, 1) if "raise LookupError" in text)
+    assert f"LookupError: there is no order 13 (cli_app.py, line {line})\n" in migrated(*start)[1]
+    done = Terminal(Path.cwd())("--debug", *start)
+    assert "Traceback (most recent call last)" in done.err
+    assert done.code == 1
+
+
+def test_a_blocked_run_has_its_reason_once(migrated: Shell) -> None:
+    """`runs show` says why a run is blocked in one place, and of a run that has ended why it failed."""
+    migrated("runs", "start", "order", "--run-id", "a", "--input", '{"order_id": "1"}')
+    migrated("runs", "signal", "a", "paid", "--payload", '"cash"', app="cli_app:make_changed")
+    assert migrated("runs", "show", "a")[1].count("can't be replayed") == 1
+    migrated("runs", "start", "order", "--run-id", "b", "--input", '{"order_id": "13"}')
+    assert "\nerror     StepError: " in migrated("runs", "show", "b")[1]

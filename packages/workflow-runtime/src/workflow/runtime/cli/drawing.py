@@ -15,11 +15,15 @@ from workflow.core.records import Wait
 from workflow.runtime.diagnosis import Diagnosis
 from workflow.runtime.results import Run, RunPage, RunResult, SweepResult
 
+from .places import place_of
 from .words import brief, counted, length, local, moment, shortened, status_text
 
 __all__ = ["draw_diagnosis", "draw_page", "draw_result", "draw_run", "draw_sweep", "result_line", "waits_text"]
 
 _GAP = 2
+_LINE = 300
+"""Of an error in a worker's list of drives, so many characters."""
+_WHOLE = 4000
 _NARROW = 16
 """Fewer characters than these say nothing about a run."""
 
@@ -88,7 +92,7 @@ def draw_run(console: Console, run: Run[Any], diagnosis: Diagnosis) -> None:
     for name, value in (("output", run.output), ("state", run.state)):
         if value is not None:
             table.add_row(name, Text(shortened(brief(value), 1000)))
-    if run.error is not None:
+    if run.error is not None and (run.ended or run.error.message not in diagnosis.summary):
         table.add_row("error", Text(f"{run.error.type}: {run.error.message}", style="red"))
     console.print(table)
     if not run.ended:
@@ -104,13 +108,13 @@ def draw_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         console.print(Text(f"  -> {diagnosis.remedy}", style="bold"), soft_wrap=True)
 
 
-def result_line(result: RunResult[Any], at: datetime | None = None) -> Text:
-    """What became of a run, in one line."""
+def result_line(result: RunResult[Any], at: datetime | None = None, limit: int = _LINE) -> Text:
+    """What became of a run, in one line; of what is longer than the limit, the beginning."""
     line = Text(f"{local(at)} " if at is not None else "")
     line.append_text(status_text(result.kind))
     line.append(f" {result.run_id}")
     about = _about_result(result)
-    return line.append(f"  {shortened(about, 300)}" if about else "", style="dim")
+    return line.append(f"  {shortened(about, limit)}" if about else "", style="dim")
 
 
 def _about_result(result: RunResult[Any]) -> str:
@@ -123,12 +127,13 @@ def _about_result(result: RunResult[Any]) -> str:
     if result.kind == "buffered":
         return "it is kept until the run asks for it" + (f"; now it waits for {waits_text(run.waits)}" if run else "")
     if result.error is not None:
-        return f"{result.error.type}: {result.error.message}"
+        place = place_of(result.exception) if result.kind == "errored" else None
+        return f"{result.error.type}: {result.error.message}" + (f" ({place})" if place is not None else "")
     return _about(run) if run is not None else ""
 
 
 def draw_result(console: Console, result: RunResult[Any]) -> None:
-    console.print(result_line(result), soft_wrap=True)
+    console.print(result_line(result, limit=_WHOLE), soft_wrap=True)
 
 
 def draw_sweep(console: Console, sweeps: Sequence[SweepResult]) -> None:

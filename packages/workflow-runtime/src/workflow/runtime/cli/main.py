@@ -19,9 +19,10 @@ __all__ = ["run"]
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @command_options
+@click.option("--debug", is_flag=True, help="Log what is done, with the tracebacks of what fails.")
 @click.version_option(package_name="workflow-runtime", prog_name="workflow")
 @click.pass_context
-def cli(ctx: click.Context, app: str | None, as_json: bool) -> None:
+def cli(ctx: click.Context, app: str | None, as_json: bool, debug: bool) -> None:
     """Durable workflows: see to their store, drive what is due, look at runs and schedules, deliver to them.
 
     --app names your WorkflowRuntime (or a function that makes one), and is looked for where you call the command.
@@ -32,7 +33,7 @@ def cli(ctx: click.Context, app: str | None, as_json: bool) -> None:
     Exit codes: 0 done; 1 the answer is no (no such run, it has failed, something is stuck); 2 wrong use;
     3 the store can't be used; 130 interrupted.
     """
-    ctx.obj = Session(app, as_json)
+    ctx.obj = Session(app, as_json, debug)
 
 
 for command in (migrate, sweep, worker, runs, schedules, purge, doctor):

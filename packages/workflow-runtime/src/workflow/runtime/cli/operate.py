@@ -171,7 +171,8 @@ def worker(
             session.out.print(result_line(result, datetime.now(UTC)), soft_wrap=True)
 
     async def work(runtime: WorkflowRuntime) -> int:
-        logging.getLogger("workflow").setLevel(logging.INFO)
+        if not session.debug:
+            logging.getLogger("workflow").setLevel(logging.INFO)
         if (problem := await _obstacle(runtime)) is not None:
             return session.complain(BAD_STORE, problem, "schema")
         if not session.as_json and not quiet:

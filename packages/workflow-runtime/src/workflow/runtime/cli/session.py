@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -28,6 +27,8 @@ from workflow.core import (
 from workflow.runtime.answers import to_bytes
 from workflow.runtime.hosting import RuntimeSource, import_runtime
 from workflow.runtime.runtime import WorkflowRuntime
+
+from .places import place_of
 
 __all__ = ["BAD_STORE", "BAD_USE", "NO", "OK", "Session", "command_options", "wants"]
 
@@ -60,6 +61,7 @@ class Session:
 
     app: str | None = None
     as_json: bool = False
+    debug: bool = False
     out: Console = field(default_factory=lambda: _console(stderr=False))
     err: Console = field(default_factory=lambda: _console(stderr=True))
 
@@ -105,6 +107,8 @@ class Session:
             )
             return self.complain(BAD_USE, message, "app")
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+        if self.debug:
+            logging.getLogger("workflow").setLevel(logging.DEBUG)
         try:
             return asyncio.run(self._run(app, work))
         except KeyboardInterrupt:
@@ -150,16 +154,9 @@ def _not_imported(app: str, error: ImportError) -> str:
 
 
 def _where(error: Exception) -> str:
-    """The error in one line, with the place in the app's code that raised it, or that called what raised it."""
-    text = f"{type(error).__name__}: {error}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_apps(frame.filename)]
-    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text
-
-
-def _is_apps(filename: str) -> bool:
-    """Whether a file lies in the folder where the command is called, and not in an environment within it."""
-    path, here = os.path.abspath(filename), os.path.join(os.getcwd(), "")
-    return path.startswith(here) and not path.startswith(os.path.join(sys.prefix, "")) and filename[:1] != "<"
+    """The error in one line, with the place in the app's code."""
+    text, place = f"{type(error).__name__}: {error}", place_of(error)
+    return f"{text} ({place})" if place is not None else text
 
 
 # Options that every command takes, before or after its name
