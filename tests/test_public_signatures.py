@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from workflow.aws_lambda import create_http_handler, create_queue_handler, create_sweep_handler
+from workflow.cloudflare import create_fetch_handler, create_scheduled_handler
 from workflow.core import (
     Approval,
     Context,
@@ -17,9 +19,15 @@ from workflow.core import (
     current_step,
     run_workflow,
 )
+from workflow.gcp import create_http_function, create_sweep_function
+from workflow.netlify import create_sweep_app as create_netlify_app
+from workflow.railway import create_cron_command
 from workflow.runtime import MemoryStore, Registration, Schedule, WorkflowHTTP, WorkflowRuntime, cron, every
 from workflow.store.d1 import D1Store
 from workflow.store.sqlite import SQLiteStore
+from workflow.vercel import create_sweep_app
+
+BOUNDS = "max_duration=None, include_sweep_result=False"
 
 PROMISED = [
     (
@@ -75,6 +83,16 @@ PROMISED = [
     (SQLiteStore, "path"),
     (D1Store, "binding"),
     (D1Store.from_http, "account_id, database_id, api_token"),
+    (create_sweep_handler, f"runtime, *, {BOUNDS}"),
+    (create_http_handler, "runtime, *, token"),
+    (create_queue_handler, "runtime"),
+    (create_sweep_app, f"runtime, *, cron_secret, {BOUNDS}"),
+    (create_netlify_app, f"runtime, *, secret, {BOUNDS}"),
+    (create_sweep_function, f"runtime, *, {BOUNDS}"),
+    (create_http_function, "runtime, *, token"),
+    (create_cron_command, "runtime, *, max_duration=270.0, include_sweep_result=False"),
+    (create_scheduled_handler, f"runtime, *, {BOUNDS}"),
+    (create_fetch_handler, "runtime, *, token"),
 ]
 
 

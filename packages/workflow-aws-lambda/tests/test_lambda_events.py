@@ -15,7 +15,6 @@ from workflow.aws_lambda import create_handler, create_http_handler, create_queu
 from workflow.aws_lambda.bridge import request_of
 from workflow.core import Context, InvalidArgumentError, create_workflow
 from workflow.runtime import MemoryStore, WorkflowRuntime
-from workflow.runtime.hosting import SweepLimits
 
 
 class Clock:
@@ -172,7 +171,7 @@ def test_a_sweep_answers_with_its_summary(runtime: WorkflowRuntime, make_sqs_eve
     create_queue_handler(runtime)(make_sqs_event(start("m", "mail")), Clock(30))
     plain = create_sweep_handler(lambda: runtime)({}, Clock(30))
     assert plain["owner"] == "lambda:request-1" and "result" not in plain
-    full = create_sweep_handler(runtime, limits=SweepLimits(include_sweep_result=True))({}, Clock(30))
+    full = create_sweep_handler(runtime, max_duration=timedelta(seconds=5), include_sweep_result=True)({}, Clock(30))
     assert full["result"]["timers"] == []
 
 

@@ -40,6 +40,17 @@ def test_impossible_limits_are_refused(limits: dict[str, Any]):
         SweepLimits(**limits)
 
 
+def test_single_bounds_take_the_place_of_those_in_limits():
+    """What a host's function is given by itself counts, and the rest of the limits stays as it is."""
+    limits = SweepLimits(max_timers=3, max_duration=9, margin=1)
+    assert SweepLimits.of(None) == SweepLimits() and SweepLimits.of(limits) == limits
+    assert SweepLimits.of(limits, max_duration=timedelta(seconds=5), include_sweep_result=True) == SweepLimits(
+        max_timers=3, max_duration=5.0, margin=1.0, include_sweep_result=True
+    )
+    with pytest.raises(InvalidArgumentError, match="max_duration"):
+        SweepLimits.of(limits, max_duration=timedelta(0))
+
+
 def test_an_owner_names_host_and_invocation():
     """The owner of a lease says which invocation of which host it is, in letters that every store and log can take."""
     assert lease_owner("lambda", "8f2c-1") == "lambda:8f2c-1"

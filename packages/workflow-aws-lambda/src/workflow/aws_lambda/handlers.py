@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from workflow.core import InvalidArgumentError
+from workflow.core.arguments import Duration
 from workflow.runtime.hosting import RuntimeLike, RuntimeSource, SweepLimits, is_temporary, lease_owner, sweep_within
 
 from .loop import Invocation, LambdaContext, run
@@ -23,14 +24,24 @@ _HOST = "lambda"
 _MAX_STREAM = 10.0
 
 
-def create_sweep_handler(runtime: RuntimeLike, *, limits: SweepLimits | None = None) -> Handler:
+def create_sweep_handler(
+    runtime: RuntimeLike,
+    *,
+    limits: SweepLimits | None = None,
+    max_duration: Duration | None = None,
+    include_sweep_result: bool = False,
+) -> Handler:
     """A handler for a schedule (EventBridge Scheduler or Rules): each event is one sweep, and its answer the summary.
 
     `runtime` is a runtime, or a (sync or async) function that makes it in the first invocation. The sweep takes what
     the invocation has left, less a margin. An error is raised, so that Lambda counts it; set `MaximumRetryAttempts`
     to 0, because the next tick of the schedule is the retry.
+
+    `max_duration` (seconds or a timedelta) and `include_sweep_result` (answer with the result of every run, for
+    debugging) can be given by themselves or in `limits`.
     """
-    return _sweep_handler(RuntimeSource(runtime), limits or SweepLimits())
+    bounds = SweepLimits.of(limits, max_duration=max_duration, include_sweep_result=include_sweep_result)
+    return _sweep_handler(RuntimeSource(runtime), bounds)
 
 
 def create_http_handler(

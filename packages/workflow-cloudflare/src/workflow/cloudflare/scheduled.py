@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from workflow.core.arguments import Duration
 from workflow.runtime.answers import SweepAnswer
 from workflow.runtime.hosting import RuntimeSource, SweepLimits, lease_owner, sweep_within
 
@@ -23,12 +24,18 @@ _DURATION = 50.0
 
 
 def create_scheduled_handler(
-    runtime: MakeRuntime, *, limits: SweepLimits | None = None, queries: int | None = PAID_PLAN
+    runtime: MakeRuntime,
+    *,
+    limits: SweepLimits | None = None,
+    max_duration: Duration | None = None,
+    include_sweep_result: bool = False,
+    queries: int | None = PAID_PLAN,
 ) -> ScheduledHandler:
     """A handler for `scheduled(controller, env, ctx)`: it sweeps once, and answers what was done.
 
     - `runtime(env)` makes the runtime of an invocation, sync or async.
-    - `limits`: the bounds of the sweep; 50 seconds unless they say otherwise.
+    - `limits`: the bounds of the sweep; 50 seconds unless they say otherwise. `max_duration` (seconds or a timedelta)
+      and `include_sweep_result` (answer with the result of every run, for debugging) can be given by themselves.
     - `queries`: how many D1 queries an invocation may make. The sweep ends before they are used up, drives yield, and
       the next trigger goes on. None: they are not counted.
 
@@ -36,7 +43,7 @@ def create_scheduled_handler(
     invocation. What goes wrong with one run is that run's result.
     """
     checked_queries(queries)
-    bounds = limits or SweepLimits()
+    bounds = SweepLimits.of(limits, max_duration=max_duration, include_sweep_result=include_sweep_result)
     if bounds.max_duration is None:
         bounds = replace(bounds, max_duration=_DURATION)
 

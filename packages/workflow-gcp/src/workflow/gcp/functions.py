@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from workflow.core import InvalidArgumentError
+from workflow.core.arguments import Duration
 from workflow.runtime.hosting import RuntimeLike, SweepLimits
 from workflow.runtime.http import WorkflowHTTP
 from workflow.runtime.http.auth import NO_AUTHENTICATION
@@ -35,6 +36,8 @@ def create_sweep_function(
     oidc: OIDC | None = None,
     secret: Any = None,
     limits: SweepLimits | None = None,
+    max_duration: Duration | None = None,
+    include_sweep_result: bool = False,
     name: str = "sweep",
 ) -> GCPFunction:
     """A function that Cloud Scheduler (or Cloud Tasks) calls to sweep; its answer is the summary.
@@ -44,6 +47,8 @@ def create_sweep_function(
     timeout of the function allows, less a margin. It answers 503 where a retry helps, and 500 where somebody has to
     look.
 
+    `max_duration` (seconds or a timedelta) and `include_sweep_result`
+    (answer with the result of every run, for debugging) can be given by themselves or in `limits`.
     functions-framework knows a function by its `name`, which must be that of the variable (the `--target`).
     """
     if (oidc is None) == (secret is None):
@@ -52,7 +57,7 @@ def create_sweep_function(
         runtime,
         secret=NO_AUTHENTICATION if oidc is not None else secret,
         host=_HOST,
-        limits=limits,
+        limits=SweepLimits.of(limits, max_duration=max_duration, include_sweep_result=include_sweep_result),
         remaining=lambda request: remaining(),
         invocation=_invocation,
         methods=("GET", "POST"),

@@ -18,15 +18,18 @@ def create_cron_command(
     *,
     max_duration: float = DEFAULT_DURATION,
     limits: SweepLimits | None = None,
+    include_sweep_result: bool = False,
     grace: float = 3.0,
 ) -> Callable[[], int]:
     """A command that sweeps until nothing is due or `max_duration` seconds are over, and returns the exit code.
 
     On SIGTERM, which Railway sends before a deploy replaces the service, runs yield; what has not after `grace`
-    seconds is handed back.
+    seconds is handed back. `include_sweep_result` adds the result of every run to the line that it prints, for
+    debugging.
     """
+    bounds = SweepLimits.of(limits, include_sweep_result=include_sweep_result)
 
     def command() -> int:
-        return run_sweep_command(runtime, host="railway", max_duration=max_duration, limits=limits, grace=grace)
+        return run_sweep_command(runtime, host="railway", max_duration=max_duration, limits=bounds, grace=grace)
 
     return command

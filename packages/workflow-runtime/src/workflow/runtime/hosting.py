@@ -13,15 +13,17 @@ import logging
 import os
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 from uuid import uuid4
 
 from workflow.core import DefinitionError, InvalidArgumentError, WorkflowError
+from workflow.core.arguments import Duration, seconds
 
 from .answers import SweepAnswer
 from .results import SweepResult
 from .runtime import WorkflowRuntime
+from .spans import count
 
 __all__ = [
     "RuntimeLike",
@@ -137,11 +139,23 @@ class SweepLimits:
     include_sweep_result: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_scheduled_runs", "max_timers", "max_ready", "max_recovered", "margin"):
-            if getattr(self, name) < 0:
-                raise InvalidArgumentError(f"{name} must be at least 0, not {getattr(self, name)}.")
-        if self.max_duration is not None and not self.max_duration > 0:
-            raise InvalidArgumentError(f"max_duration must be more than 0 seconds, not {self.max_duration}.")
+        for name in ("max_scheduled_runs", "max_timers", "max_ready", "max_recovered"):
+            count(getattr(self, name), name)
+        object.__setattr__(self, "margin", seconds(self.margin, "margin"))
+        if self.max_duration is not None:
+            object.__setattr__(self, "max_duration", seconds(self.max_duration, "max_duration"))
+            if not self.max_duration:
+                raise InvalidArgumentError("max_duration must be more than 0 seconds.")
+
+    @classmethod
+    def of(
+        cls, limits: SweepLimits | None, *, max_duration: Duration | None = None, include_sweep_result: bool = False
+    ) -> SweepLimits:
+        """`limits`, or the usual ones, with the two that are most often asked for by themselves."""
+        limits = limits or cls()
+        if max_duration is not None:
+            limits = replace(limits, max_duration=seconds(max_duration, "max_duration"))
+        return replace(limits, include_sweep_result=True) if include_sweep_result else limits
 
     async def sweep(self, runtime: WorkflowRuntime, *, owner: str, max_duration: float) -> SweepResult:
         """One sweep within these bounds."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from workflow.core.arguments import Duration
 from workflow.runtime.hosting import RuntimeLike, RuntimeSource, SweepLimits
 from workflow.runtime.http import WorkflowHTTP
 from workflow.runtime.http.bridge import ASGIApp
@@ -18,19 +19,29 @@ __all__ = ["create_app", "create_sweep_app", "remaining"]
 _HOST = "vercel"
 
 
-def create_sweep_app(runtime: RuntimeLike, *, cron_secret: Any, limits: SweepLimits | None = None) -> SweepApp:
+def create_sweep_app(
+    runtime: RuntimeLike,
+    *,
+    cron_secret: Any,
+    limits: SweepLimits | None = None,
+    max_duration: Duration | None = None,
+    include_sweep_result: bool = False,
+) -> SweepApp:
     """The route that a Vercel cron job calls: GET (or POST) with `Authorization: Bearer $CRON_SECRET` sweeps once.
 
     Vercel sends the secret by itself if the project has a variable CRON_SECRET; without a secret the app is not made.
     `runtime` is a runtime, or a (sync or async) function that makes it at the first request. A sweep takes what
     Vercel has left for the request, less a margin.
+
+    `max_duration` (seconds or a timedelta) and `include_sweep_result`
+    (answer with the result of every run, for debugging) can be given by themselves or in `limits`.
     """
     return SweepApp(
         runtime,
         secret=cron_secret,
         name="cron_secret",
         host=_HOST,
-        limits=limits,
+        limits=SweepLimits.of(limits, max_duration=max_duration, include_sweep_result=include_sweep_result),
         remaining=lambda request: remaining(),
         invocation=_invocation,
     )
