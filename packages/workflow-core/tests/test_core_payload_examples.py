@@ -397,3 +397,17 @@ def test_plain_text() -> None:
     assert plain_text({"a": [1, None, "é"]}, "X") == '{"a":[1,null,"é"]}'
     with pytest.raises(PayloadError, match=r"^X: JSON can't hold .* Say please\.$"):
         plain_text({"a": {1}}, "X", "Say please.")
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("value", ["\ud800", 10**5000, _nested(201)], ids=["surrogate", "digits", "nesting"])
+def test_what_json_cannot_hold_is_refused_with_its_limits(value: Any) -> None:
+    """A text, a number or a nesting beyond what JSON can carry is refused with words that say what it can."""
+    with pytest.raises(PayloadError, match="lone surrogates, integers at most 4,000 digits, and nesting at most 200"):
+        payload_type(Any).encode(value, "The result")

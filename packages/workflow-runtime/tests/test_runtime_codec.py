@@ -253,3 +253,15 @@ async def test_a_codec_that_fails_writes_nothing() -> None:
     with pytest.raises(RuntimeError, match="no key today"):
         await world.runtime(codec=Broken()).start_run("greet", run_id="r", input="Ann")
     assert await world.store.get_run("r") is None
+
+
+@asynchronous
+async def test_a_runtime_without_the_codec_says_what_it_lacks() -> None:
+    """Who looks at encoded runs without their codec is told which run it is, and what is missing."""
+    world = World()
+    await world.runtime(codec=Scrambler()).start_run("ask", run_id="r")
+    runtime = world.runtime()
+    with pytest.raises(PayloadError, match=r"The stored input of run 'r' .* codec"):
+        await runtime.get_run("r")
+    with pytest.raises(PayloadError, match="run 'r'"):
+        await runtime.list_runs()

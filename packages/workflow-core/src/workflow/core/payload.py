@@ -43,6 +43,8 @@ _GIVE_TYPE = (
 )
 
 
+_LIMITS = "Text must have no lone surrogates, integers at most 4,000 digits, and nesting at most 200 levels."
+
 _SET_BASE64 = (
     "Bytes that are not text need base64: set model_config (in a dataclass or TypedDict: __pydantic_config__) = "
     'ConfigDict(ser_json_bytes="base64", val_json_bytes="base64").'
@@ -216,7 +218,7 @@ def _plain_dump(value: Any, what: str, remedy: str) -> str:
     try:
         return to_json(value).decode()
     except (ValueError, RecursionError) as error:
-        raise PayloadError(f"{what}: {_shown(value)} can't be written as JSON: {_reasons(error)}.") from error
+        raise PayloadError(f"{what}: {_shown(value)} can't be written as JSON: {_reasons(error)}. {_LIMITS}") from error
 
 
 def _plain_load(text: str, value: Any, what: str) -> Any:
@@ -224,7 +226,9 @@ def _plain_load(text: str, value: Any, what: str) -> Any:
     try:
         return from_json(text)
     except ValueError as error:
-        raise PayloadError(f"{what}: {_shown(value)} can't be read back from JSON: {_reasons(error)}.") from error
+        raise PayloadError(
+            f"{what}: {_shown(value)} can't be read back from JSON: {_reasons(error)}. {_LIMITS}"
+        ) from error
 
 
 def check_size(text: str, limit: int, what: str) -> None:
