@@ -12,9 +12,10 @@ import pytest
 from pydantic import BaseModel
 
 from workflow.core import Context, create_workflow
-from workflow.runtime import MemoryStore, WorkflowHTTP, WorkflowRuntime
+from workflow.runtime import MemoryStore, Registration, Schedule, WorkflowHTTP, WorkflowRuntime, every
 
 TOKEN = "a-token-for-tests"
+NIGHTLY = Schedule("nightly", every.days(1))
 
 
 class Order(BaseModel):
@@ -65,7 +66,9 @@ class Site:
     token = TOKEN
 
     def __init__(self) -> None:
-        self.runtime = WorkflowRuntime(MemoryStore(), [order, decision, nap, echo, broken])
+        self.runtime = WorkflowRuntime(
+            MemoryStore(), [order, decision, Registration(nap, schedules=[NIGHTLY]), echo, broken]
+        )
 
     def app(self, **options: Any) -> WorkflowHTTP:
         return WorkflowHTTP(options.pop("runtime", self.runtime), **{"token": TOKEN, **options})

@@ -15,12 +15,15 @@ from workflow.core.events import WorkflowEvent
 from workflow.core.records import RunStatus, WaitKind
 
 from .results import Run, RunKind, RunPage, RunResult, SweepResult
+from .schedules.views import ScheduleInfo
 
 __all__ = [
     "ErrorAnswer",
     "RunAnswer",
     "RunPageAnswer",
     "RunResultAnswer",
+    "ScheduleAnswer",
+    "ScheduleListAnswer",
     "SweepAnswer",
     "SweepCounts",
     "SweepDetails",
@@ -173,3 +176,33 @@ class SweepAnswer(_Answer):
     def to_json(self) -> str:
         """One line of JSON, without what is not there."""
         return self.model_dump_json(by_alias=True, fallback=str, warnings=False, exclude_none=self.result is None)
+
+
+class ScheduleAnswer(_Answer):
+    """A schedule as its row says, and whether this app has it."""
+
+    id: str
+    workflow_id: str
+    spec: str
+    registered: bool
+    superseded: bool
+    enabled: bool
+    paused: bool
+    paused_at: datetime | None = None
+    pause_reason: str | None = None
+    next_at: datetime | None = None
+    active_runs: list[str] = []
+    buffered: datetime | None = None
+    last_tick: datetime | None = None
+    last_outcome: str | None = None
+    last_run_id: str | None = None
+
+    @classmethod
+    def of(cls, info: ScheduleInfo) -> ScheduleAnswer:
+        return cls.model_validate(info)
+
+
+class ScheduleListAnswer(_Answer):
+    """Schedules: those that the app has, and those that only the store still knows."""
+
+    schedules: list[ScheduleAnswer]

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from workflow.runtime.answers import ScheduleAnswer, ScheduleListAnswer
 from workflow.runtime.runtime import WorkflowRuntime
 from workflow.runtime.schedules.views import ScheduleInfo
 
@@ -26,26 +27,6 @@ class _Answer(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
-class ScheduleAnswer(_Answer):
-    """A schedule: see `ScheduleInfo`."""
-
-    id: str
-    workflow_id: str
-    spec: str
-    registered: bool
-    superseded: bool
-    enabled: bool
-    paused: bool
-    paused_at: datetime | None = None
-    pause_reason: str | None = None
-    next_at: datetime | None = None
-    active_runs: list[str] = []
-    buffered: datetime | None = None
-    last_tick: datetime | None = None
-    last_outcome: str | None = None
-    last_run_id: str | None = None
-
-
 class TickAnswer(_Answer):
     """What became of a tick, or of all from `tick_at` to `until`."""
 
@@ -55,12 +36,6 @@ class TickAnswer(_Answer):
     run_id: str | None = None
     until: datetime | None = None
     detail: str | None = None
-
-
-class ScheduleListAnswer(_Answer):
-    """`schedules list`."""
-
-    schedules: list[ScheduleAnswer]
 
 
 class ScheduleDocument(_Answer):

@@ -11,7 +11,7 @@ from workflow.runtime.hosting import RuntimeLike, RuntimeSource, SweepLimits
 
 from .auth import NO_AUTHENTICATION, NoAuthentication, Tokens, check_bearer, secrets_of
 from .messages import Answer, ClientGoneError, Receive, Request, Scope, Send
-from .operations import Operations, Settings, checked_run_id
+from .operations import Operations, Settings, checked_id
 from .problems import Problem, problem_of
 from .routes import Match, find_route
 from .sse import EventStream
@@ -24,7 +24,8 @@ _HOOK = re.compile(r"[A-Za-z0-9._~-]+")
 
 
 class WorkflowHTTP:
-    """An ASGI app that starts, signals, approves, cancels, shows and streams runs, and sweeps. Serve or mount it.
+    """An ASGI app that starts, signals, approves, cancels, retries, shows and streams runs, pauses and triggers
+    schedules, and sweeps. Serve or mount it.
 
         app = WorkflowHTTP(runtime, token=os.environ["WORKFLOW_TOKEN"])
 
@@ -137,8 +138,8 @@ class WorkflowHTTP:
         self._authenticate(request, match)
         if match.route is None:
             raise _no_route(match)
-        run_id = checked_run_id(match.run_id) if match.run_id is not None else ""
-        return await self._operations.find(match.route.name)(request, run_id)
+        id = checked_id(match.id, match.route.id_name or "id") if match.id is not None else ""
+        return await self._operations.find(match.route.name)(request, id)
 
     def _webhook(self, request: Request) -> Webhook | None:
         segments = request.segments or []

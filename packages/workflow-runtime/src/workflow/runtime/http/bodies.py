@@ -18,11 +18,16 @@ __all__ = [
     "CancelBody",
     "EventsQuery",
     "ListQuery",
+    "PauseBody",
     "Query",
+    "ResumeBody",
+    "RetryBody",
+    "SchedulesQuery",
     "SignalBody",
     "StartBody",
     "StreamQuery",
     "SweepBody",
+    "TriggerBody",
     "WebhookAnswer",
 ]
 
@@ -116,6 +121,33 @@ class CancelBody(_Driving):
     reason: str | None = Field(default=None, max_length=_MAX_TEXT)
 
 
+class RetryBody(_Driving):
+    """Let a run that has failed or was cancelled go on from its last good checkpoint."""
+
+    from_step: Id | None = Field(default=None, description="Go back to before this step.")
+    reason: str | None = Field(default=None, max_length=_MAX_TEXT)
+
+
+class _OfSchedule(_Body):
+    workflow_id: Id | None = Field(default=None, description="Of this workflow, where two have a schedule of that id.")
+
+
+class PauseBody(_OfSchedule):
+    """Let a schedule start nothing until it is resumed. Repeating it changes nothing."""
+
+    reason: str | None = Field(default=None, max_length=_MAX_TEXT)
+
+
+class ResumeBody(_OfSchedule):
+    """Let a schedule go on with its next tick. Repeating it changes nothing."""
+
+
+class TriggerBody(_OfSchedule, _Driving):
+    """Start a run of a schedule now. Repeating it with the same `trigger_id` starts nothing."""
+
+    trigger_id: Id | None = Field(default=None, description="Makes the request safe to repeat.")
+
+
 class SweepBody(_Body):
     """The bounds of a sweep; what is left out is what the server was set to."""
 
@@ -153,6 +185,12 @@ class ListQuery(Query):
     created_until: Instant | None = None
     limit: Annotated[int, BeforeValidator(_integer), Field(ge=1, le=500)] = 50
     cursor: str | None = Field(default=None, min_length=1, max_length=4000)
+
+
+class SchedulesQuery(Query):
+    """Which schedules."""
+
+    workflow_id: Id | None = None
 
 
 class EventsQuery(Query):

@@ -18,7 +18,7 @@ _REFERENCE = "#/components/schemas/{model}"
 _PROBLEMS = {
     400: "The request is not HTTP or JSON.",
     401: "The bearer token is missing or wrong.",
-    404: "There is no such run or workflow.",
+    404: "There is no such run, workflow or schedule.",
     405: "The path has no such method.",
     409: "The run is in no state for this.",
     413: "The body is too large.",
@@ -90,8 +90,8 @@ def _operation(route: Route, definitions: dict[str, Any]) -> dict[str, Any]:
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    if "{run_id}" in route.parts:
-        found.append({"name": "run_id", "in": "path", "required": True, "schema": _ID})
+    if route.id_name is not None:
+        found.append({"name": route.id_name, "in": "path", "required": True, "schema": _ID})
     if route.query is not None:
         schema = route.query.model_json_schema()
         for name, field in schema["properties"].items():

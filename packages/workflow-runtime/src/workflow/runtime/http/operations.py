@@ -6,7 +6,6 @@ import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote
 
 from workflow.core import InvalidArgumentError
 from workflow.core.arguments import identifier
@@ -21,6 +20,7 @@ from .bodies import (
     CancelBody,
     EventsQuery,
     ListQuery,
+    RetryBody,
     SignalBody,
     StartBody,
     StreamQuery,
@@ -29,6 +29,7 @@ from .bodies import (
 from .messages import Answer, Request
 from .openapi import document
 from .problems import Problem
+from .scheduling import ScheduleOperations, answer_start
 from .sse import EventStream
 
 __all__ = ["Operations", "Settings", "answer_delivery"]
@@ -50,7 +51,7 @@ class Settings:
         return allowance(self.max_duration, self.remaining(), self.limits.margin)
 
 
-class Operations:
+class Operations(ScheduleOperations):
     """One method for each route, of the same name."""
 
     def __init__(self, source: RuntimeSource, settings: Settings) -> None:
@@ -80,11 +81,7 @@ class Operations:
         except InvalidArgumentError as error:
             await _refuse_foreign(runtime, body)
             raise error
-        location = (
-            f"{request.scope.get('root_path', '').rstrip('/')}{request.prefix}/runs/{quote(result.run_id, safe='')}"
-        )
-        answer = RunResultAnswer.of(result)
-        return Answer(answer, 201 if result.created else 200, headers={"location": quote(location, safe="/%:")})
+        return answer_start(request, result)
 
     async def list_runs(self, request: Request, run_id: str) -> Answer:
         query = request.query(ListQuery)
@@ -149,6 +146,18 @@ class Operations:
         runtime = await self._source.get()
         return answer_delivery(await runtime.cancel_run(run_id, reason=body.reason, **self._driving(body)))
 
+    async def retry_run(self, request: Request, run_id: str) -> Answer:
+        body = await request.read(RetryBody, required=False)
+        runtime = await self._source.get()
+        try:
+            result = await runtime.retry_run(
+                run_id, from_step=body.from_step, reason=body.reason, **self._driving(body)
+            )
+        except InvalidArgumentError as error:
+            await _refuse_unfailed(runtime, run_id)
+            raise error
+        return Answer(RunResultAnswer.of(result))
+
     async def sweep(self, request: Request, run_id: str) -> Answer:
         body = await request.read(SweepBody, required=False)
         settings = self._settings
@@ -179,9 +188,9 @@ def _document(server: str) -> bytes:
     return document(server)
 
 
-def checked_run_id(run_id: str) -> str:
-    """The id in a path. Raises `InvalidArgumentError` for one that no run can have."""
-    return identifier(run_id, "run_id")
+def checked_id(id: str, name: str) -> str:
+    """The id in a path. Raises `InvalidArgumentError` for one that nothing can have."""
+    return identifier(id, name)
 
 
 def answer_delivery(result: RunResult[Any]) -> Answer:
@@ -203,6 +212,13 @@ async def _refuse_foreign(runtime: WorkflowRuntime, body: StartBody) -> None:
     run = await runtime.get_run(body.run_id) if body.run_id is not None else None
     if run is not None and run.workflow_id != body.workflow_id:
         raise Problem(409, "run_id_taken", f"Run {body.run_id!r} belongs to workflow {run.workflow_id!r}.")
+
+
+async def _refuse_unfailed(runtime: WorkflowRuntime, run_id: str) -> None:
+    """A run that goes on, or has completed, is a conflict, and no mistake in the request."""
+    run = await runtime.get_run(run_id)
+    if run is not None and run.status not in ("errored", "cancelled"):
+        raise Problem(409, "run_not_failed", f"Run {run_id!r} is {run.status}: only what has failed is retried.")
 
 
 def _check_cursor(cursor: str) -> None:

@@ -16,6 +16,7 @@ from workflow.core import (
     WorkflowError,
 )
 from workflow.runtime.hosting import is_temporary
+from workflow.runtime.schedules.views import ScheduleNotFoundError
 
 __all__ = ["Problem", "ProblemAnswer", "problem_of"]
 
@@ -93,7 +94,7 @@ def problem_of(error: Exception) -> Problem:
     """The answer to an error of the runtime or the store. What is nobody's fault outside is logged, and not told."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, RunNotFoundError):
+    if isinstance(error, (RunNotFoundError, ScheduleNotFoundError)):
         return Problem(404, error.code, str(error))
     if isinstance(error, (InvalidArgumentError, PayloadError)):
         return Problem(422, error.code, _clean(str(error)))

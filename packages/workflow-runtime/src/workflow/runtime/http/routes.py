@@ -7,18 +7,31 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from workflow.runtime.answers import RunAnswer, RunPageAnswer, RunResultAnswer, SweepAnswer, TimelineAnswer
+from workflow.runtime.answers import (
+    RunAnswer,
+    RunPageAnswer,
+    RunResultAnswer,
+    ScheduleAnswer,
+    ScheduleListAnswer,
+    SweepAnswer,
+    TimelineAnswer,
+)
 
 from .bodies import (
     ApproveBody,
     CancelBody,
     EventsQuery,
     ListQuery,
+    PauseBody,
     Query,
+    ResumeBody,
+    RetryBody,
+    SchedulesQuery,
     SignalBody,
     StartBody,
     StreamQuery,
     SweepBody,
+    TriggerBody,
 )
 
 __all__ = ["ROUTES", "Match", "Route", "find_route"]
@@ -48,8 +61,15 @@ class Route:
     def parts(self) -> list[str]:
         return self.path.strip("/").split("/")
 
+    @property
+    def id_name(self) -> str | None:
+        """What the id in its path is called, if it has one: as the second part."""
+        return next((part.strip("{}") for part in self.parts if _is_id(part)), None)
 
+
+_STARTED = {201: ("The run was created.", RunResultAnswer), 200: ("There was a run of this id.", RunResultAnswer)}
 _DRIVEN = {200: ("What became of the run.", RunResultAnswer)}
+_SCHEDULE = {200: ("The schedule.", ScheduleAnswer)}
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -58,7 +78,7 @@ ROUTES: tuple[Route, ...] = (
         path="/runs",
         summary="Start a run",
         body=StartBody,
-        answers={201: ("The run was created.", RunResultAnswer), 200: ("There was a run of this id.", RunResultAnswer)},
+        answers=_STARTED,
         problems=(404, 409),
     ),
     Route(
@@ -127,6 +147,63 @@ ROUTES: tuple[Route, ...] = (
         problems=(404,),
     ),
     Route(
+        name="retry_run",
+        method="POST",
+        path="/runs/{run_id}/retry",
+        summary="Let a run that has failed go on",
+        body=RetryBody,
+        body_required=False,
+        answers=_DRIVEN,
+        problems=(404, 409),
+    ),
+    Route(
+        name="list_schedules",
+        method="GET",
+        path="/schedules",
+        summary="List schedules",
+        query=SchedulesQuery,
+        answers={200: ("All schedules.", ScheduleListAnswer)},
+    ),
+    Route(
+        name="get_schedule",
+        method="GET",
+        path="/schedules/{schedule_id}",
+        summary="Get a schedule",
+        query=SchedulesQuery,
+        answers=_SCHEDULE,
+        problems=(404,),
+    ),
+    Route(
+        name="pause_schedule",
+        method="POST",
+        path="/schedules/{schedule_id}/pause",
+        summary="Pause a schedule",
+        body=PauseBody,
+        body_required=False,
+        answers=_SCHEDULE,
+        problems=(404,),
+    ),
+    Route(
+        name="resume_schedule",
+        method="POST",
+        path="/schedules/{schedule_id}/resume",
+        summary="Resume a schedule",
+        body=ResumeBody,
+        body_required=False,
+        answers=_SCHEDULE,
+        problems=(404,),
+    ),
+    Route(
+        name="trigger_schedule",
+        method="POST",
+        path="/schedules/{schedule_id}/trigger",
+        summary="Start a run of a schedule now",
+        body=TriggerBody,
+        body_required=False,
+        answers=_STARTED,
+        problems=(404,),
+    ),
+    Route(
         name="sweep",
         method="POST",
         path="/sweep",
@@ -148,11 +225,11 @@ ROUTES: tuple[Route, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a path comes to: the route for the method if there is one, the methods that there are, the run's id."""
+    """What a path comes to: the route for the method if there is one, the methods that there are, the id in it."""
 
     route: Route | None
     methods: tuple[str, ...]
-    run_id: str | None
+    id: str | None
 
 
 def find_route(method: str, segments: list[str] | None) -> Match:
@@ -160,11 +237,15 @@ def find_route(method: str, segments: list[str] | None) -> Match:
     fitting = [route for route in ROUTES if segments is not None and _fits(route.parts, segments)]
     wanted = "GET" if method == "HEAD" else method
     found = next((route for route in fitting if route.method == wanted), None)
-    run_id = segments[1] if segments and fitting and "{run_id}" in fitting[0].parts else None
-    return Match(found, tuple(route.method for route in fitting), run_id)
+    id = segments[1] if segments and fitting and fitting[0].id_name is not None else None
+    return Match(found, tuple(route.method for route in fitting), id)
 
 
 def _fits(parts: list[str], segments: list[str]) -> bool:
     return len(parts) == len(segments) and all(
-        part == segment or (part == "{run_id}" and segment != "") for part, segment in zip(parts, segments, strict=True)
+        part == segment or (_is_id(part) and segment != "") for part, segment in zip(parts, segments, strict=True)
     )
+
+
+def _is_id(part: str) -> bool:
+    return part.startswith("{")
