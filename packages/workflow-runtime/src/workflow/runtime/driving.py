@@ -25,6 +25,7 @@ from .leases import LeaseKeeper
 from .publishing import Collector, Publisher
 from .registry import Registry
 from .results import Later, Run, RunKind, RunResult
+from .retrying import as_sent
 
 __all__ = ["Budget", "Driver", "new_owner"]
 
@@ -173,7 +174,7 @@ class Driver:
             )
             environment.blocked_delay = timedelta(0)
             return await Drive(None, claimed, environment).decline(error)
-        drive = Drive(workflow, claimed, environment)
+        drive = Drive(workflow, as_sent(claimed), environment)
         self._keeper.hold(drive, environment.clock)
         try:
             return await drive.run()

@@ -15,13 +15,14 @@ from workflow.core import ErrorInfo, InvalidArgumentError, StepError
 from workflow.core.errors import qualified_name
 from workflow.core.events import Event, RunRetried, StepFailed
 from workflow.core.journal import read_events, standing, write_event
-from workflow.core.records import LogRecord, NewMail, RunRecord
+from workflow.core.records import ClaimedRun, LogRecord, Mail, MailKind, NewMail, RunRecord
 
-__all__ = ["Beginning", "Resumption", "plan_rerun", "plan_retry"]
+__all__ = ["Beginning", "Resumption", "as_sent", "plan_rerun", "plan_retry"]
 
 _BY_A_STEP = {qualified_name(StepError), qualified_name(BaseExceptionGroup)}
 _OF_STEPS = {"STEP_STARTED", "STEP_RETRYING", "STEP_FINISHED", "STEP_FAILED"}
 _ATTEMPTS = {"STEP_STARTED", "STEP_RETRYING"}
+_RETRIED = '"RUN_RETRIED"'
 _ENDS = {"RUN_ERRORED", "RUN_CANCELLED"}
 
 
@@ -84,6 +85,23 @@ def plan_rerun(
     return Beginning(numbered, _limit_anew(run, everything, timeout, now))
 
 
+def as_sent(claimed: ClaimedRun) -> ClaimedRun:
+    """The run with its mail in the order in which it was sent, and of the time at which it first was there.
+
+    A retry puts mail that was received back into the inbox, behind what was never read. But of one name the earlier
+    mail is received first, so whatever was received before, by the log, had been sent before.
+    """
+    if not claimed.mail or not any(_RETRIED in record.event for record in claimed.log):
+        return claimed  # as nearly all are
+    events = read_events(claimed.run.run_id, claimed.log)
+    unread = {(mail.kind, mail.id): mail for mail in claimed.mail}
+    again: list[Mail] = []
+    for event in filter(_is_mail, events):
+        if (mail := unread.pop(_mail_id(event), None)) is not None:
+            again.append(replace(mail, sent_at=min(mail.sent_at, event.at)))
+    return replace(claimed, mail=(*again, *unread.values()))
+
+
 def _limit_anew(run: RunRecord, events: Sequence[Event], timeout: timedelta | None, now: datetime) -> datetime | None:
     """The time limit of a run that begins again: as far away as it was when the run was first due, or retried last."""
     if run.expires_at is None:
@@ -128,6 +146,10 @@ def _start_of(run_id: str, events: Sequence[Any], step_id: str) -> int:
 
 def _is_mail(event: Any) -> bool:
     return event.type in ("SIGNAL_RESOLVED", "APPROVAL_RESOLVED")
+
+
+def _mail_id(event: Any) -> tuple[MailKind, str]:
+    return ("signal", event.signal_id) if event.type == "SIGNAL_RESOLVED" else ("approval", event.id)
 
 
 def _mail(event: Any) -> NewMail:
