@@ -254,3 +254,12 @@ def test_a_blocked_run_has_its_reason_once(migrated: Shell) -> None:
     assert migrated("runs", "show", "a")[1].count("can't be replayed") == 1
     migrated("runs", "start", "order", "--run-id", "b", "--input", '{"order_id": "13"}')
     assert "\nerror     StepError: " in migrated("runs", "show", "b")[1]
+
+
+def test_a_timeline_that_is_cut_says_so(migrated: Shell) -> None:
+    """Where `runs show` leaves events out, it says how many it shows, and with which option come more."""
+    migrated("runs", "start", "order", "--run-id", "a", "--input", '{"order_id": "1"}')
+    cut, whole = migrated("runs", "show", "a", "--events", "1")[1], migrated("runs", "show", "a")[1]
+    assert cut.endswith("There are more events than these 1: --events 10 shows more.\n")
+    assert "--events" not in whole
+    assert len(migrated.json("runs", "show", "a", "--events", "1")["events"]) == 1

@@ -82,7 +82,8 @@ def show(ctx: click.Context, app: str | None, as_json: bool, run_id: str, events
         if run is None:
             raise RunNotFoundError(run_id)
         diagnosis = await runtime.why_stuck(run_id)
-        timeline = await runtime.get_timeline(run_id, limit=events) if events else ()
+        found = await runtime.get_timeline(run_id, limit=events + 1) if events else ()
+        timeline, more = found[:events], len(found) > events > 0
         if session.as_json:
             session.write_json(RunDocument.of(run, diagnosis, timeline))
             return OK
@@ -92,6 +93,9 @@ def show(ctx: click.Context, app: str | None, as_json: bool, run_id: str, events
             session.draw(
                 lambda console: draw_timeline(console, timeline_rows(timeline), run.created_at, now, ended=run.ended)
             )
+        if more:
+            words = f"There are more events than these {events}: --events {events * 10} shows more."
+            session.draw(lambda console: console.print(words, style="dim", soft_wrap=True))
         return OK
 
     ctx.exit(session.run(work))
