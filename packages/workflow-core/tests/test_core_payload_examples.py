@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import math
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -386,10 +387,18 @@ def test_json_text() -> None:
     """`Json` compares by value, whatever the spaces; and says so when a store gave it something else."""
     assert Json('{"a": 1}') == Json('{"a":1}')
     assert hash(Json('{"a": 1}')) == hash(Json('{"a":1}'))
-    assert Json("1") != Json("1.0") and Json("1") != 1
+    assert Json("1") != Json("1.0") and Json("1") != object()
     assert "..." in repr(Json('"' + "x" * 500 + '"'))
     with pytest.raises(PayloadError, match="is not JSON"):
         _ = Json("{").value
+
+
+@pytest.mark.parametrize("value", [None, True, 3, 1.5, "x", [1, {"a": None}], {"a": [1]}])
+def test_json_equals_its_value(value: Any) -> None:
+    """What an event holds can be compared with the plain value; what can be hashed is hashed alike."""
+    held = Json(json.dumps(value))
+    assert held == value and value == held and held != "something else"
+    assert isinstance(value, (list, dict)) or hash(held) == hash(value)
 
 
 def test_plain_text() -> None:

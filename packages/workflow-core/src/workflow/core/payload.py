@@ -52,7 +52,10 @@ _SET_BASE64 = (
 
 
 class Json:
-    """A JSON value kept as text, parsed when somebody looks at it. In a pydantic model it is that value."""
+    """A JSON value kept as text, parsed when somebody looks at it (`.value`). In a pydantic model it is that value.
+
+    It equals another one of the same value, and that value itself: `event.result == {"paid": True}`.
+    """
 
     __slots__ = ("text",)
 
@@ -68,10 +71,13 @@ class Json:
             raise PayloadError(f"A stored payload is not JSON: {error}") from error
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Json) and (self.text == other.text or self._compact == other._compact)
+        if isinstance(other, Json):
+            return self.text == other.text or self._compact == other._compact
+        return self.value == other if type(other) in JSON_TYPES else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._compact)
+        value = self.value
+        return hash(self._compact if isinstance(value, (dict, list)) else value)
 
     def __repr__(self) -> str:
         return f"Json({self.text if len(self.text) <= 80 else self.text[:77] + '...'})"

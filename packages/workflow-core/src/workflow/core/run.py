@@ -114,7 +114,7 @@ def _delivery(given: _DeliveryT | Mapping[str, Any], kind: type[_DeliveryT], nam
     if isinstance(given, kind):
         return given
     try:
-        return kind(**cast("Mapping[str, Any]", given))
+        return kind(**given)
     except TypeError as error:
         raise InvalidArgumentError(
             f"{name} takes a {kind.__name__}(...) or a mapping of its fields, not {given!r:.100}."
