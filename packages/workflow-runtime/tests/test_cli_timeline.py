@@ -169,3 +169,18 @@ def test_what_a_rerun_has_from_another_run_was_before_it() -> None:
     (reserve,) = (line for line in lines if "step reserve" in line)
     assert reserve.split()[:2] == ["before", "●"]
     assert not [line for line in lines if line.lstrip().startswith("-")]
+
+
+def test_what_was_open_at_the_end_was_dropped() -> None:
+    """Of a run that has ended nothing goes on: what it still waited for ends with it."""
+    events: list[Any] = [
+        TimerStarted(at=at(0), id="nap", due_at=at(60)),
+        StepRetrying(at=at(1), id="flaky", attempt=1, retry_at=at(8), error=BROKEN),
+        StepFailed(at=at(2), id="hopeless", error=BROKEN),
+        RunErrored(at=at(2)),
+    ]
+    assert rows(events)[:3] == [
+        ("timer nap", "dropped", 0, 2),
+        ("step flaky", "dropped", 1, 2),
+        ("step hopeless", "failed", 2, 2),
+    ]

@@ -114,7 +114,9 @@ def result_line(result: RunResult[Any], at: datetime | None = None, limit: int =
     line.append_text(status_text(result.kind))
     line.append(f" {result.run_id}")
     about = _about_result(result)
-    return line.append(f"  {shortened(about, limit)}" if about else "", style="dim")
+    place = place_of(result.exception) if result.kind == "errored" else None
+    line.append(f"  {shortened(about, limit)}" if about else "", style="dim")
+    return line.append(f" ({place})" if place is not None else "", style="dim")
 
 
 def _about_result(result: RunResult[Any]) -> str:
@@ -127,8 +129,7 @@ def _about_result(result: RunResult[Any]) -> str:
     if result.kind == "buffered":
         return "it is kept until the run asks for it" + (f"; now it waits for {waits_text(run.waits)}" if run else "")
     if result.error is not None:
-        place = place_of(result.exception) if result.kind == "errored" else None
-        return f"{result.error.type}: {result.error.message}" + (f" ({place})" if place is not None else "")
+        return f"{result.error.type}: {result.error.message}"
     return _about(run) if run is not None else ""
 
 

@@ -20,6 +20,7 @@ __all__ = ["Row", "draw_timeline", "timeline_rows"]
 _OPENING = {"SIGNAL_AWAITED": "signal", "APPROVAL_REQUESTED": "approval", "TIMER_STARTED": "timer"}
 _CLOSING = {"SIGNAL_RESOLVED", "APPROVAL_RESOLVED", "TIMER_FIRED"}
 _ENDS = {"RUN_FINISHED": "completed", "RUN_ERRORED": "errored", "RUN_CANCELLED": "cancelled"}
+_DROPPED = "dropped"
 _GLYPHS = ("━", "●", "╺")
 _PLAIN_GLYPHS = ("=", "*", ">")
 _BAR = 24
@@ -69,6 +70,7 @@ class _Reader:
         elif kind.startswith("STEP_"):
             self._step(event)
         elif kind in _ENDS:
+            self._drop(event.at)
             row = self._add("run", "", event.at, event.at, _ENDS[kind])
             row.details += _outcome(event)
         elif kind == "RUN_RETRIED":
@@ -80,11 +82,18 @@ class _Reader:
             row = self._add(kind.partition("_")[0].lower(), event.id, event.at, event.at)
             row.details.append(str(event.value))
 
-    def _retried(self, event: Any) -> None:
-        """What was open before is void, and what comes under its id is something new."""
+    def _drop(self, at: datetime) -> None:
+        """What the run still waited for when it ended."""
         for row in self._open.values():
             if row.end is None:
-                row.end, row.status = event.at, "void"
+                row.end, row.status = at, _DROPPED
+
+    def _retried(self, event: Any) -> None:
+        """What was open before is void, and what comes under its id is something new."""
+        self._drop(event.at)
+        for row in self._open.values():
+            if row.status == _DROPPED:
+                row.status = "void"
         self._open.clear()
         row = self._add("run", "", event.at, event.at, "retried")
         row.details += [event.reason] if event.reason else []
