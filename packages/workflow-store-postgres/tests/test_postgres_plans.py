@@ -93,8 +93,9 @@ def test_no_statement_reads_a_whole_table(postgres_url: str, schema: str):
 
 
 def test_plans_of_the_first_moment_find_runs_by_their_ids(postgres_url: str, schema: str):
-    """What is planned while there are no runs, and kept, goes through no index of statuses to find a run by its id."""
-    looks_up = ("append", "finish", "commit", "commit_many", "renew", "held", "claim_run", "claim_chosen", "reopen")
+    """What is planned while there are no runs, and kept, reads no table and no index of statuses to find a run."""
+    looks_up = ("append_one", "append_two", "finish_one", "finish_two", "commit", "commit_many", "deliver", "renew")
+    looks_up += ("deliver_many", "held", "claim_run", "claim_due", "claim_chosen", "reopen")
 
     async def main() -> None:
         store = PostgresStore(postgres_url, schema=schema)
@@ -109,6 +110,36 @@ def test_plans_of_the_first_moment_find_runs_by_their_ids(postgres_url: str, sch
                 plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE {name}({nulls})"))
                 assert "workflow_runs_pkey" in plan
                 assert "workflow_runs_listed" not in plan, plan
+                assert "Seq Scan on workflow_runs" not in plan, plan
+        await connection.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_polls_are_not_planned_each_time(postgres_url: str, schema: str, filled: bool):
+    """Who asks for what is due, again and again, has it planned a few times only, for one workflow as for many.
+
+    Also where statistics know that nothing is due.
+    """
+
+    async def main() -> None:
+        store = PostgresStore(postgres_url, schema=schema)
+        await store.migrate()
+        await store.close()
+        connection = await asyncpg.connect(postgres_url.replace("+asyncpg", ""))
+        if filled:
+            await connection.execute(_FILL.format(schema))
+        sql, now = Statements(schema), datetime(2026, 1, 15, tzinfo=UTC)
+        for ids in (["w1"], [f"w{n}" for n in range(5)]):
+            for text, args in ((sql.claim_due, ("me", now, now, ids, 25, 25, 25, [])), (sql.next_due, (ids, []))):
+                prepared = await connection.prepare(text)
+                for _ in range(12):
+                    await prepared.fetch(*args)
+        plans = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = ANY ($1)"
+        counts = [tuple(row) for row in await connection.fetch(plans, [sql.claim_due, sql.next_due])]
+        assert counts
+        assert all(generic > custom for generic, custom in counts), counts
         await connection.close()
 
     asyncio.run(main())

@@ -179,6 +179,23 @@ def test_a_pause_with_an_old_snapshot(race: Callable[[], Any], consumes: bool):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_commit_with_an_old_snapshot(race: Callable[[], Any], count: int, ends: bool):
+    """A commit whose snapshot is older than a mail is written in full; one that goes on brings the mail."""
+
+    async def main() -> None:
+        async with race() as r:
+            asked = commit(await start(r.rival), count, end() if ends else None)
+            answer = await r.during(r.slow.commit(asked), lambda: deliver(r.rival, signal("s1"), now=2))
+            assert (answer.released, [mail.id for mail in answer.mail]) == (ends, [] if ends else ["s1"])
+            run = await row(r.rival)
+            assert (run.status, run.log_length, run.mail_count) == ("completed" if ends else "running", count, 1)
+            assert tuple(await r.rival.read_log("r")) == records(0, count)
+
+    asyncio.run(main())
+
+
 def test_a_commit_with_an_old_fence(race: Callable[[], Any]):
     """A commit that began while it held the lease is refused if the run has been taken when it gets to the row."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from workflow.core.errors import InvalidArgumentError, LeaseLostError, LogConflictError
@@ -42,32 +43,26 @@ def size_of(commit: Commit) -> int:
 
 
 def is_short(commit: Commit) -> bool:
-    """Whether one of the short statements does it. They answer for each record, so an empty commit is not for them."""
-    if commit.consumed or not commit.records:
+    """Whether one of the short statements does it."""
+    if commit.consumed or not 1 <= len(commit.records) <= 2:
         return False
     return commit.transition is None or commit.transition.status in ENDED
 
 
-def append_args(commit: Commit) -> tuple[Any, ...]:
-    return (*_short_args(commit), commit.lease.until)
+def append_args(commit: Commit) -> list[Any]:
+    return _short_args(commit, (commit.lease.until,))
 
 
-def finish_args(commit: Commit, transition: Transition) -> tuple[Any, ...]:
+def finish_args(commit: Commit, transition: Transition) -> list[Any]:
     status, _, *ending = _move(transition)
-    return (*_short_args(commit), status, *ending)
+    return _short_args(commit, (status, *ending))
 
 
-def _short_args(commit: Commit) -> tuple[Any, ...]:
-    records = commit.records
-    return (
-        commit.run_id,
-        commit.fence,
-        commit.expected_index,
-        commit.now,
-        encode(commit.state),
-        [encode(record.event) for record in records],
-        [encode(record.payload) for record in records],
-    )
+def _short_args(commit: Commit, changes: Sequence[Any]) -> list[Any]:
+    args = [commit.run_id, commit.fence, commit.expected_index, commit.now, encode(commit.state), *changes]
+    for record in commit.records:
+        args += (encode(record.event), encode(record.payload))
+    return args
 
 
 def commit_args(commit: Commit) -> tuple[Any, ...]:

@@ -77,13 +77,13 @@ class Connector:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def fetch(self, sql: str, *args: Any) -> Sequence[Row]:
+    def fetch(self, sql: str, *args: Any) -> Awaitable[Sequence[Row]]:
         """Run one statement that may be repeated, and answer its rows.
 
         Repeats it when the server undid it because of others, or when the connection was lost: then it may have
         happened already. Raises `StoreUnavailableError` when that goes on for longer than the store tries.
         """
-        return await self._persist(lambda: self._fetch_once(sql, args))
+        return self._persist(self._fetch_once, sql, args)
 
     async def transaction(self, work: Callable[[Driver], Awaitable[T]]) -> T:
         """Do some work in a transaction, and all of it again where `fetch` would repeat a statement.
@@ -92,12 +92,12 @@ class Connector:
         """
         return await self._persist(lambda: self._transaction_once(work))
 
-    async def _persist(self, once: Callable[[], Awaitable[T]]) -> T:
+    async def _persist(self, once: Callable[..., Awaitable[T]], *args: Any) -> T:
         give_up = 0.0
         attempt = 0
         while True:
             try:
-                return await once()
+                return await once(*args)
             except (LostConnectionError, RefusedError) as error:
                 now = self._loop.time()
                 give_up = give_up or now + self._limits.retry_for

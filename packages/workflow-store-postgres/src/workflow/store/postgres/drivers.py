@@ -8,7 +8,7 @@ is what an app configures: how to connect, and the pool.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 from workflow.core.errors import InvalidArgumentError, StoreError, StoreUnavailableError, WorkflowError
@@ -53,7 +53,7 @@ class Driver(Protocol):
         """Whether it is known to be gone."""
         ...
 
-    async def fetch(self, sql: str, args: Sequence[Any]) -> Sequence[Row]:
+    def fetch(self, sql: str, args: Sequence[Any]) -> Awaitable[Sequence[Row]]:
         """Run one statement with its `$n` parameters, as a transaction of its own."""
         ...
 
@@ -88,8 +88,8 @@ class _Asyncpg:
     def closed(self) -> bool:
         return self._connection.is_closed()
 
-    async def fetch(self, sql: str, args: Sequence[Any]) -> Sequence[Row]:
-        return await self._connection.fetch(sql, *args)
+    def fetch(self, sql: str, args: Sequence[Any]) -> Awaitable[Sequence[Row]]:
+        return self._connection.fetch(sql, *args)
 
     async def _fetch_in_block(self, sql: str, args: Sequence[Any]) -> Sequence[Row]:
         """asyncpg parses and executes in two trips, which only a transaction keeps on one server behind a pooler."""

@@ -167,9 +167,8 @@ def log_from_arrays(events: Sequence[str] | None, payloads: Sequence[str | None]
 
 
 def _decoded(values: Sequence[str | None]) -> Iterable[str | None]:
-    """`decode` of a column. Nearly none holds anything to decode, which is found out at once."""
-    beginnings = {value[:1] for value in values if value is not None}
-    return map(decode, values) if _MARK in beginnings else values
+    """`decode` of a column. Nearly none holds anything to decode, which is found out at once: it would come first."""
+    return map(decode, values) if min(filter(None, values), default="~").startswith(_MARK) else values
 
 
 def log_record(index: int, event: str, payload: str | None) -> LogRecord:
@@ -187,12 +186,15 @@ def _mail(seq: int, kind: MailKind, id: str, name: str, payload: str, sent_at: d
     return Mail(kind, id, cast("str", decode(name)), cast("str", decode(payload)), seq, _utc(sent_at))
 
 
+_plain = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def waits_text(waits: tuple[Wait, ...]) -> str | None:
     """Waits as JSON text, for `waits_from_text` and for people. No statement parses it."""
     if not waits:
         return None
     try:
-        return encode(json.dumps([_wait_fields(wait) for wait in waits], separators=(",", ":")))
+        return encode(_plain([_wait_fields(wait) for wait in waits]))
     except (TypeError, ValueError, RecursionError) as error:
         raise PayloadError(f"The meta of a wait can't be written as JSON: {error}. Give plain JSON values.") from error
 
@@ -210,8 +212,10 @@ def waits_from_text(text: str | None) -> tuple[Wait, ...]:
 
 
 def _wait(fields: dict[str, Any]) -> Wait:
-    until = fields.pop("until", None)
-    return Wait(**fields, until=None if until is None else datetime.fromisoformat(until))
+    get = fields.get
+    until = get("until")
+    at = None if until is None else datetime.fromisoformat(until)
+    return Wait(fields["kind"], fields["id"], get("name"), at, get("detail"), get("meta"))
 
 
 def wait_keys(waits: tuple[Wait, ...]) -> str:
@@ -220,5 +224,7 @@ def wait_keys(waits: tuple[Wait, ...]) -> str:
     As text because group commits send one value for each run, and an array of arrays would have to be rectangular.
     """
     keys = [cast("str", encode(key)) for wait in waits if (key := wait.mail_key) is not None]
+    if not keys:
+        return "{}"
     quoted = ('"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"' for key in keys)
     return "{" + ",".join(quoted) + "}"

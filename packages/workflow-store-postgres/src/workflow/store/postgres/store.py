@@ -150,7 +150,10 @@ class PostgresStore(ExecutionStore):
 
     async def commit(self, commit: Commit) -> Committed:
         check_commit(commit)
-        return await self._explained(self._loops.here().writing.commits.submit(commit.run_id, commit))
+        try:
+            return await self._loops.here().writing.commits.submit(commit.run_id, commit)
+        except SchemaError as error:
+            raise await self._explain(error) from error
 
     async def deliver(self, run_id: str, mail: NewMail, *, lease: Lease | None, now: datetime) -> Delivered:
         _check_mail(run_id, mail)
@@ -346,8 +349,11 @@ class PostgresStore(ExecutionStore):
         try:
             return await work
         except SchemaError as error:
-            await self.check()
-            raise StoreError(f"The tables in schema {self.schema!r} are not ours, or damaged: {error}") from error
+            raise await self._explain(error) from error
+
+    async def _explain(self, error: SchemaError) -> StoreError:
+        await self.check()
+        return StoreError(f"The tables in schema {self.schema!r} are not ours, or damaged: {error}")
 
 
 @contextmanager

@@ -93,11 +93,12 @@ class Writing:
         ]
 
     async def _write_short(self, commit: Commit) -> Committed | Undecided:
-        transition = commit.transition
+        sql, transition, one = self._sql, commit.transition, len(commit.records) == 1
         if transition is None:
-            rows = await self._connector.fetch(self._sql.append, *append_args(commit))
+            rows = await self._connector.fetch(sql.append_one if one else sql.append_two, *append_args(commit))
         else:
-            rows = await self._connector.fetch(self._sql.finish, *finish_args(commit, transition))
+            args = finish_args(commit, transition)
+            rows = await self._connector.fetch(sql.finish_one if one else sql.finish_two, *args)
         ended = transition is not None
         if rows and (ended or rows[0][0] <= commit.seen_mail):
             return RELEASED if ended else GOES_ON

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from .parts import LIVE, MAIL_ARRAYS, STATUS, asked, columns_of, lanes, log_of, mail_of
+from .parts import LIVE, MAIL_ARRAYS, PROBED, STATUS, asked, columns_of, hidden, lanes, log_of, mail_of
 
 __all__ = ["CLAIM", "CLAIM_DUE", "CLAIM_RUN", "HELD", "RENEW"]
 
 # -- Claiming: $1 owner, $2 until, $3 now; `picked` is a CTE that locks what is claimed. What has moved since the
-# -- snapshot is left, locked and untouched: its log and its mail would be read as they were before.
+# -- snapshot is left, locked and untouched: its log and its mail would be read as they were before. (`r`
+# -- is the row as the snapshot has it, `p` as it is now.)
 
 CLAIM = f"""
 , claimed AS (
@@ -17,7 +18,7 @@ CLAIM = f"""
         recoveries = r.recoveries + CASE WHEN r.status = 'running' THEN 1 ELSE 0 END, revision = r.revision + 1
     FROM picked p
     WHERE r.run_id = p.run_id
-        AND p.revision = (SELECT s.revision FROM :"schema".workflow_runs s WHERE s.run_id = p.run_id)
+        AND r.revision = p.revision AND {PROBED}
     RETURNING {columns_of("r")}, p.status AS claimed_from, p.due_at AS was_due
 )
 SELECT {columns_of("c")}, {MAIL_ARRAYS}, log.events, log.payloads, c.claimed_from
@@ -35,7 +36,7 @@ WITH picked AS (
 def _due(status: str, limit: str, candidates: str) -> str:
     """The longest due of a status, locked. More candidates than wanted are looked at: rivals hold some of them."""
     due = f"""SELECT r.run_id, r.due_at FROM :"schema".workflow_runs r
-            WHERE r.workflow_id = w.workflow_id AND r.status = '{status}' AND r.wake_at <= $3::timestamptz
+            WHERE r.workflow_id = w.workflow_id AND r.status = '{status}' AND r.wake_at <= {hidden("$3", "timestamptz")}
                 AND r.due_at <= $3"""
     return f"""(
     SELECT r.run_id, r.status, r.due_at, r.revision
@@ -46,7 +47,7 @@ def _due(status: str, limit: str, candidates: str) -> str:
         UNION ALL
         SELECT c.run_id, c.due_at FROM lanes w CROSS JOIN LATERAL (
             {due} AND r.queue = w.queue ORDER BY r.wake_at LIMIT {candidates}
-        ) c WHERE w.status = '{status}' AND w.queue <> ALL ($8)
+        ) c WHERE w.status = '{status}' AND w.queue <> ALL ({hidden("$8", "text[]")})
         ORDER BY due_at, run_id LIMIT {candidates}
     ) c CROSS JOIN LATERAL (
         SELECT * FROM :"schema".workflow_runs r
@@ -75,7 +76,7 @@ WITH held AS MATERIALIZED (
     ) r
 )
 UPDATE :"schema".workflow_runs r SET due_at = $3::timestamptz, wake_at = $3
-FROM held h WHERE r.run_id = h.run_id
+FROM held h WHERE r.run_id = h.run_id AND {PROBED}
 RETURNING r.run_id, r.fence, r.mail_count"""
 
 HELD = f"""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from .parts import LIVE, MAIL_ARRAYS, STATUS, TELL, Columns, asked, mail_of, told
+from .parts import LIVE, MAIL_ARRAYS, PROBED, STATUS, TELL, Columns, asked, mail_of, told
 
-__all__ = ["APPEND", "FINISH", "commit"]
+__all__ = ["append", "commit", "finish"]
 
 _GUARD = f"r.run_id = a.run_id AND r.fence = a.fence AND r.log_length = a.expected AND {STATUS} = 'running'"
 
-# A commit of records that consumes nothing, in the middle of a run or at its end: nearly all of them, when runs come
-# one by one. So these two have texts of their own, little more than an UPDATE and an INSERT, and answer with a row for
-# each record. The row is locked in a scalar subselect, which costs a third less to set up than a join with it does.
+# A commit of a record or two that consumes nothing, in the middle of a run or at its end: nearly all of them, when runs
+# come one by one. So there are texts for just these, little more than an UPDATE and an INSERT; they answer with a row
+# for each record. The row is locked in a scalar subselect, which costs a third less to set up than a join with it does.
 
 
-def _short(changes: str) -> str:
-    """$1 run_id, $2 fence, $3 expected, $4 now, $5 state, $6 events, $7 payloads, and what the changes need."""
+def _short(changes: str, records: int, first: int) -> str:
+    """$1 run_id, $2 fence, $3 expected, $4 now, $5 state, what the changes need, event and payload of each record."""
+    rows = ", ".join(f"($3 + {n}, ${first + 2 * n}::text, ${first + 2 * n + 1}::text)" for n in range(records))
     return f"""
 WITH moved AS (
     UPDATE :"schema".workflow_runs r SET
-        log_length = r.log_length + cardinality($6::text[]), state = coalesce($5::text, r.state),
+        log_length = r.log_length + {records}, state = coalesce($5::text, r.state),
         updated_at = $4::timestamptz, revision = r.revision + 1, {changes}
     WHERE r.run_id = (
         SELECT r.run_id FROM :"schema".workflow_runs r
@@ -28,16 +29,23 @@ WITH moved AS (
     RETURNING r.run_id, r.mail_count
 )
 INSERT INTO :"schema".workflow_log (run_id, idx, event, payload)
-SELECT m.run_id, $3 + x.n - 1, x.event, x.payload
-FROM moved m, unnest($6, $7::text[]) WITH ORDINALITY AS x(event, payload, n)
+SELECT m.run_id, x.idx, x.event, x.payload FROM moved m, (VALUES {rows}) AS x(idx, event, payload)
 RETURNING (SELECT m.mail_count FROM moved m)"""
 
 
-APPEND = _short("due_at = $8::timestamptz, wake_at = least(r.wake_at, $8)")
-FINISH = _short("""status = $8::text, completed_at = $4, due_at = NULL, wake_at = NULL, owner = NULL,
-        waits = CASE WHEN $10::text IS NULL THEN r.waits ELSE $9::text END,
-        wait_keys = CASE WHEN $10 IS NULL THEN r.wait_keys ELSE $10::text[] END,
-        output = $11::text, error = $12::text, recoveries = coalesce($13::integer, r.recoveries)""")
+def append(records: int) -> str:
+    """The run goes on. $6 until."""
+    return _short("due_at = $6::timestamptz, wake_at = least(r.wake_at, $6)", records, 7)
+
+
+def finish(records: int) -> str:
+    """The run ends. $6 status, $7 waits, $8 wait_keys, $9 output, $10 error, $11 recoveries."""
+    changes = """status = $6::text, completed_at = $4, due_at = NULL, wake_at = NULL, owner = NULL,
+        waits = CASE WHEN $8::text IS NULL THEN r.waits ELSE $7::text END,
+        wait_keys = CASE WHEN $8 IS NULL THEN r.wait_keys ELSE $8::text[] END,
+        output = $9::text, error = $10::text, recoveries = coalesce($11::integer, r.recoveries)"""
+    return _short(changes, records, 12)
+
 
 _COMMIT: Columns = (
     ("run_id", "text"),
@@ -106,7 +114,7 @@ moved AS (
         recoveries = CASE WHEN k.stays THEN r.recoveries ELSE coalesce(h.recoveries, r.recoveries) END,
         completed_at = CASE WHEN h.status IN {LIVE} THEN NULL WHEN NOT k.stays THEN h.now END
     FROM held h CROSS JOIN LATERAL (SELECT h.status IS NULL OR (h.status = 'paused' AND h.unread > 0) AS stays) AS k
-    WHERE r.run_id = h.run_id
+    WHERE r.run_id = h.run_id AND {PROBED}
     RETURNING h.n, r.run_id, r.workflow_id, r.status, r.completed_at, h.unread, h.seen, h.consumed,
         h.expected{keeps}
 ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from workflow.store.postgres.rows import RUN_COLUMNS
 
-from .parts import LIVE, MAIL_ARRAYS, TELL, Columns, asked, columns_of, log_of, mail_of, told
+from .parts import LIVE, MAIL_ARRAYS, PROBED, TELL, Columns, asked, columns_of, log_of, mail_of, told
 
 __all__ = ["deliver"]
 
@@ -68,7 +68,7 @@ moved AS (
             ) AS claims
         FROM written w JOIN held h ON h.run_id = w.run_id
     ) k
-    WHERE r.run_id = k.run_id
+    WHERE r.run_id = k.run_id AND {PROBED}
     RETURNING k.n, k.claims, k.wakes, {columns_of("r")}
 ),
 woken AS (SELECT m.workflow_id, m.status FROM moved m WHERE m.wakes),

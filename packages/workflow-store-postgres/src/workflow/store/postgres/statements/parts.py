@@ -10,6 +10,7 @@ from workflow.store.postgres.rows import RUN_COLUMNS
 __all__ = [
     "LIVE",
     "MAIL_ARRAYS",
+    "PROBED",
     "STATUS",
     "TELL",
     "Columns",
@@ -17,6 +18,7 @@ __all__ = [
     "asked",
     "channel_of",
     "columns_of",
+    "hidden",
     "lanes",
     "log_of",
     "mail_of",
@@ -38,6 +40,13 @@ STATUS = "(r.status || '')"
 
 By the bare column a planner that knows of few rows may well choose an index of statuses, and each look-up goes through
 all runs that are running, until the next ANALYZE.
+"""
+
+PROBED = '(r.fence >= 0 OR (SELECT s.fence FROM :"schema".workflow_runs s WHERE s.run_id = r.run_id) >= 0)'
+"""Always true, and found to be at once. To a planner it says that a row costs a look-up of its own.
+
+So an UPDATE of rows that are locked already goes by the primary key, row by row, also by a plan that was made before
+there were runs and is kept: otherwise it is cheaper to read the whole table, until that has grown.
 """
 
 
@@ -117,20 +126,27 @@ def lanes(workflow_ids: str, without: str) -> str:
     The index of due runs begins with workflow, status and queue. So the queues are found by leaping from one to the
     next, however many runs are in each, and a queue that is left out costs nothing.
     """
+    ids, left_out = f"unnest({hidden(workflow_ids, 'text[]')})", hidden(without, "text[]")
     first = """SELECT r.queue FROM :"schema".workflow_runs r
         WHERE r.workflow_id = w.workflow_id AND r.status = w.status AND r.wake_at IS NOT NULL"""
-    return f"""own AS (SELECT w.id AS workflow_id FROM unnest({workflow_ids}::text[]) AS w(id)
-    WHERE w.id <> ALL ({without}::text[])
-),
+    return f"""own AS (SELECT w.id AS workflow_id FROM {ids} AS w(id) WHERE w.id <> ALL ({left_out})),
 lanes (workflow_id, status, queue) AS (
     SELECT w.workflow_id, w.status, q.queue FROM (
-        SELECT i.id AS workflow_id, s.status
-        FROM unnest({workflow_ids}) AS i(id), unnest(ARRAY[{LIVE[1:-1]}]) AS s(status)
+        SELECT i.id AS workflow_id, s.status FROM {ids} AS i(id), unnest(ARRAY[{LIVE[1:-1]}]) AS s(status)
     ) w CROSS JOIN LATERAL ({first} AND r.queue IS NOT NULL ORDER BY r.queue LIMIT 1) q
     UNION ALL
     SELECT w.workflow_id, w.status, q.queue FROM lanes w
     CROSS JOIN LATERAL ({first} AND r.queue > w.queue ORDER BY r.queue LIMIT 1) q
 )"""
+
+
+def hidden(parameter: str, type_: str) -> str:
+    """A parameter in a subselect, where the planner doesn't see its value.
+
+    What it sees it plans for, anew at each execution, if that looks the least bit cheaper; and to plan a long statement
+    takes several times as long as to execute it.
+    """
+    return f"(SELECT {parameter}::{type_})::{type_}"
 
 
 # -- Parts of several statements. Each belongs to a relation `of` with a run_id, gives exactly one row, and has its

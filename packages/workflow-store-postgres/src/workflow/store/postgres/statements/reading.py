@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .parts import MAIL_ARRAYS, asked, columns_of, lanes, log_of, mail_of
+from .parts import MAIL_ARRAYS, asked, columns_of, hidden, lanes, log_of, mail_of
 
 __all__ = ["GET", "LIST", "LOOK", "NEXT_DUE", "READ_LOG", "VERSION"]
 
@@ -55,10 +55,10 @@ SELECT min(due.at) FROM (
     ) AS due(at)
     UNION ALL
     SELECT due.at FROM lanes w CROSS JOIN LATERAL {_next("w.status", _NAMED, "r.wake_at")} AS due(at)
-    WHERE w.status <> 'running' AND w.queue <> ALL ($2)
+    WHERE w.status <> 'running' AND w.queue <> ALL ({hidden("$2", "text[]")})
     UNION ALL
     SELECT due.at FROM lanes w CROSS JOIN LATERAL {_next("w.status", _NAMED, "")} AS due(at)
-    WHERE w.status = 'running' AND w.queue <> ALL ($2)
+    WHERE w.status = 'running' AND w.queue <> ALL ({hidden("$2", "text[]")})
 ) AS due"""
 
 VERSION = 'SELECT max(v.version), max(v.works_from) FROM :"schema".workflow_schema v'
