@@ -267,7 +267,14 @@ def test_a_request_drives_no_longer_than_it_may(site: Any):
 
 def test_bad_settings_fail_at_once(site: Any):
     """An app that could not work is not made."""
-    for options in ({"prefix": "no slash"}, {"max_body": 0}, {"limits": None, "prefix": "/a b"}):
+    bad: dict[str, list[Any]] = {
+        "prefix": ["no slash", "/a b"],
+        "max_body": [0, -1, 1.5, "1 MB"],
+        "max_duration": [-1, float("nan"), float("inf"), "30"],
+        "max_stream": [-1, float("nan"), "60"],
+        "heartbeat": [0, -1, float("nan"), "15"],
+    }
+    for options in ({name: value} for name, values in bad.items() for value in values):
         with pytest.raises(InvalidArgumentError):
             site.app(**options)
     with pytest.raises(DefinitionError, match="WorkflowRuntime"):

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from workflow.core import InvalidArgumentError
+from workflow.core.arguments import seconds
 from workflow.runtime.hosting import RuntimeLike, RuntimeSource, SweepLimits
+from workflow.runtime.spans import count, limit_span
 
 from .auth import NO_AUTHENTICATION, NoAuthentication, Tokens, check_bearer, secrets_of
 from .messages import Answer, ClientGoneError, Receive, Request, Scope, Send
@@ -73,12 +75,12 @@ class WorkflowHTTP:
         self._source = RuntimeSource(runtime)
         self._check_settings()
         settings = Settings(
-            max_duration=max_duration,
+            max_duration=None if max_duration is None else seconds(max_duration, "max_duration"),
             limits=limits or SweepLimits(),
             remaining=remaining or (lambda: None),
             host=host,
-            max_stream=max_stream,
-            heartbeat=heartbeat,
+            max_stream=None if max_stream is None else seconds(max_stream, "max_stream"),
+            heartbeat=limit_span(heartbeat, "heartbeat").total_seconds(),
         )
         self._settings = settings
         self._operations = Operations(self._source, settings)
@@ -86,8 +88,7 @@ class WorkflowHTTP:
     def _check_settings(self) -> None:
         if not _PREFIX.fullmatch(self._prefix):
             raise InvalidArgumentError(f"prefix {self._prefix!r} is no path: write it like '/api/workflows'.")
-        if self._max_body < 1:
-            raise InvalidArgumentError(f"max_body must be at least 1, not {self._max_body}.")
+        count(self._max_body, "max_body", least=1)
         for name in self._webhooks:
             if not _HOOK.fullmatch(name):
                 raise InvalidArgumentError(
