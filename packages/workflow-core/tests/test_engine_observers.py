@@ -49,6 +49,25 @@ def test_state_is_saved_with_commits_and_told_as_patches() -> None:
     play(scenario())
 
 
+def test_the_end_is_the_last_that_is_told() -> None:
+    """A change of the state that comes with the end is told before it: who listens until the end misses nothing."""
+
+    @create_workflow(id="w")
+    async def w(ctx: Context[str, Progress]) -> None:
+        ctx.state.total = 1
+        if ctx.input == "errored":
+            raise ValueError("boom")
+
+    async def scenario(end: str) -> None:
+        world = World(w)
+        await world.start(end)
+        assert world.run.status == end
+        assert world.published_types()[-2:] == ["STATE_DELTA", "RUN_FINISHED" if end == "completed" else "RUN_ERRORED"]
+
+    play(scenario("completed"))
+    play(scenario("errored"))
+
+
 def test_emit_and_logger_are_silent_during_replay(caplog: pytest.LogCaptureFixture) -> None:
     """What a handler emits and logs is told once, however often its code runs again."""
 

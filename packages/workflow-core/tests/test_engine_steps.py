@@ -16,7 +16,6 @@ from workflow.core import (
     RetryAfter,
     StepError,
     StepTimeoutError,
-    WorkflowError,
     create_workflow,
     current_step,
 )
@@ -233,6 +232,32 @@ def test_timeout_bounds_each_attempt(sync: bool) -> None:
     play(scenario())
 
 
+@pytest.mark.parametrize("timeout", [0, 1e-9])
+def test_timeout_that_is_over_at_once(timeout: float) -> None:
+    """A step that waits for nothing is done before it strikes, and one that waits is cut off."""
+    gates = Gates()
+
+    async def w(ctx: Context) -> list[Any]:
+        done = await ctx.step("quick", echo, 1, timeout=timeout)
+        try:
+            await ctx.step("slow", gates, "slow", timeout=timeout)
+        except StepTimeoutError as error:
+            return [done, error.attempts]
+        return ["in time"]
+
+    assert play(world_of(w).start()).output == [1, 1]
+    assert gates.cancelled == ["slow"]
+
+
+def test_timeout_beyond_the_calendar() -> None:
+    """It never strikes."""
+
+    async def w(ctx: Context) -> int:
+        return await ctx.step("a", echo, 1, timeout=1e12)
+
+    assert play(world_of(w).start()).output == 1
+
+
 def test_timeout_counts_from_the_start_of_the_attempt() -> None:
     """Time that passes before an attempt starts, in the commit before it, is not the attempt's."""
     deadlines: list[Any] = []
@@ -331,35 +356,6 @@ def test_partial_methods_and_callables_are_steps() -> None:
         ]
 
     assert play(world_of(w).start()).output == [3, 4, 5, 6, 7]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("", echo), "must not be empty"),
-        (("$a", echo), "reserved"),
-        (("a\n", echo), "control characters"),
-        (("a" * 513, echo), "at most 512"),
-        ((5, echo), "must be a string"),
-        (("a", "echo"), "takes a function"),
-        (("a", echo("x")), "takes a function"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
-def test_bad_arguments_are_errors_at_once(arguments: tuple[Any, ...], words: str) -> None:
-    """A bad id or function fails where it is written, with a message that says what is wrong."""
-
-    async def w(ctx: Context) -> str:
-        try:
-            await ctx.step(*arguments)
-        except WorkflowError as error:
-            return str(error)
-        return "taken"
-
-    outcome = play(world_of(w).start())
-    assert words in outcome.output
-    if asyncio.iscoroutine(arguments[1]):
-        arguments[1].close()
 
 
 def test_attempts_are_published() -> None:

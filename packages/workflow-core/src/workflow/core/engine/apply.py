@@ -31,7 +31,7 @@ from workflow.core.journal import Result
 from workflow.core.payload import Json
 from workflow.core.results import Approval
 
-from .mismatch import entry, mismatch
+from .mismatch import entry, mismatch, one
 from .operations import ApprovalOperation, Operation, SignalOperation, StepOperation, TimerOperation
 from .session import Session
 
@@ -179,7 +179,7 @@ class Applier:
     def _value_recorded(self, event: NowRecorded | UuidRecorded) -> bool:
         if event.id in self._session.recorded:
             asked = self._session.operations.kind_of(event.id)
-            found = f"asked for a {asked} under this id" if asked else "has not asked for it"
+            found = f"asked for {one(asked)} under this id" if asked else "has not asked for it"
             raise mismatch(self._session.run.run_id, entry(event), f"the handler {found}")
         return False
 

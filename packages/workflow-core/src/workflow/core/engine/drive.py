@@ -250,7 +250,15 @@ class Drive:
             raise _Blocked(interruption) from interruption
         if isinstance(interruption, (HandlerError, PayloadError)):
             return await self._release.errored(interruption)
+        if isinstance(interruption, asyncio.CancelledError) and not _host_cancels():
+            return await self._release.given_up(error if isinstance(error, Exception) else self._let_down())
         raise interruption
+
+    def _let_down(self) -> MiddlewareError:
+        return MiddlewareError(
+            f"A middleware of run {self._run.run_id!r} cancelled the call_next that it had begun. To end a run that "
+            "takes too long, raise an error after that (asyncio.timeout does), or give the run a timeout."
+        )
 
     async def _not_handled(self, error: BaseException | None) -> DriveOutcome:
         """A middleware failed before the handler started. Its resources may be there again later: the run waits."""
@@ -298,5 +306,9 @@ class Drive:
 def _by_host(error: BaseException | None) -> TypeGuard[asyncio.CancelledError]:
     """Whether the host cancels this drive. A middleware can raise a CancelledError of another task's: that is its
     failure, and nobody's wish to end the drive."""
+    return isinstance(error, asyncio.CancelledError) and _host_cancels()
+
+
+def _host_cancels() -> bool:
     task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return task is not None and task.cancelling() > 0

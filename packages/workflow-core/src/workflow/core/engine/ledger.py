@@ -46,7 +46,8 @@ class Ledger:
         self._records: list[LogRecord] = []
         self._consumed: list[int] = []
         self._outbox: list[Event | Unmade] = []
-        self._unanswered: Commit | None = None
+        self.unanswered: Commit | None = None
+        """The commit that is on its way, or whose answer was not waited for."""
         self.latest = last_event_at or run.started_at or run.created_at
         """What `now` has said last."""
 
@@ -118,7 +119,7 @@ class Ledger:
         Who has just asked for the time gives it, as `now=ledger.latest`.
         """
         now = now or self.now()
-        self._unanswered = Commit(
+        self.unanswered = Commit(
             run_id=self.run_id,
             fence=self.fence,
             expected_index=self._committed_index,
@@ -130,16 +131,16 @@ class Ledger:
             state=state,
             transition=transition,
         )
-        return await self._send(self._unanswered)
+        return await self._send(self.unanswered)
 
     async def repeat_unanswered(self) -> bool:
         """Send the commit again whose answer was not waited for, if there is one: whether it has released the run.
 
         It may have been applied or not. Now it is, once: that is what a store promises of a commit that is repeated.
         """
-        if self._unanswered is None:
+        if self.unanswered is None:
             return False
-        released, _ = await self._send(self._unanswered)
+        released, _ = await self._send(self.unanswered)
         return released
 
     def lend(self, event: Event) -> Commit:
@@ -170,7 +171,7 @@ class Ledger:
 
     async def _send(self, commit: Commit) -> tuple[bool, tuple[Mail, ...]]:
         answer = await self._environment.store.commit(commit)
-        self._unanswered = None
+        self.unanswered = None
         self._settle(commit, answer, own=len(commit.records))
         if self._outbox and (told := self.publish()) is not None:
             await told

@@ -16,7 +16,7 @@ from workflow.core.payload import PayloadType
 from workflow.core.records import Wait
 from workflow.core.retry import Retry
 
-from .mismatch import entry, mismatch
+from .mismatch import entry, mismatch, one
 
 __all__ = [
     "ApprovalOperation",
@@ -158,9 +158,8 @@ class Operations:
         known = self._kinds.get(id)
         if known is not None:
             raise InvalidArgumentError(
-                f"Run {self._run_id!r} already has a {known} with the id {id!r}. Each operation needs an id of its "
-                "own: "
-                f'in a loop, make it part of the id, as in f"{id}:{{item.id}}".'
+                f"Run {self._run_id!r} already has {one(known)} with the id {id!r}. Each operation needs an id of its "
+                f'own: in a loop, make it part of the id, as in f"{id}:{{item.id}}".'
             )
         self._kinds[id] = kind
 
@@ -201,5 +200,5 @@ class Operations:
             waiting = ", ".join(f"{op.kind} {op.id!r}" for op in list(self.open.values())[:5]) or "nothing"
             return f"the handler has not asked for {id!r}; it waits for {waiting}"
         if id in self.open:
-            return f"the handler asked for a {asked} under this id"
+            return f"the handler asked for {one(asked)} under this id"
         return f"the handler's {asked} {id!r} is no longer open at this point"

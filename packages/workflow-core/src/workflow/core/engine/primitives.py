@@ -78,7 +78,9 @@ class Primitives:
             except PayloadError as error:
                 await self._block(unfit_result(id, self._session.run.run_id, error))
         future: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
-        operation = StepOperation(id, future, fn, args, retry or self._default_retry, limit, type_, meta)
+        operation = StepOperation(
+            id, future, fn, args, _checked_retry(retry, id) or self._default_retry, limit, type_, meta
+        )
         self._operations.open_reserved(operation)
         try:
             return await operation.future
@@ -118,7 +120,7 @@ class Primitives:
             asyncio.Future(loop=self._loop),
             fn,
             args,
-            retry or self._default_retry,
+            _checked_retry(retry, id) or self._default_retry,
             None if timeout is None else seconds(timeout, "timeout"),
             result_type(fn, id),
             _checked_meta(meta),
@@ -180,6 +182,8 @@ class Primitives:
         if self._refused("approve"):
             await self._forever()
         title = identifier(title, "approval title")
+        if description is not None and not isinstance(description, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"description must be a string, not {type(description).__name__}.")
         operation = ApprovalOperation(
             self._id(id, "approval", title),
             asyncio.Future(loop=self._session.loop),
@@ -312,5 +316,13 @@ Primitives.step.__qualname__ = "Context.step"
 
 def _checked_meta(meta: dict[str, Any] | None) -> dict[str, Any] | None:
     if meta is not None:
+        if not isinstance(meta, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"meta must be a dict of plain JSON, not {type(meta).__name__}.")
         plain_text(meta, "meta")
     return meta
+
+
+def _checked_retry(retry: Retry | None, id: str) -> Retry | None:
+    if retry is None or isinstance(retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return retry
+    raise InvalidArgumentError(f"Step {id!r}: retry must be a Retry(...), not {retry!r:.100}.")

@@ -44,28 +44,38 @@ class Release:
             check_size(text, self._environment.max_payload, what)
         except PayloadError as error:
             return await self.errored(error)
+        state = self._final_state()
         self._ledger.append_output(text)
-        return await self._end(Transition("completed", output=text), output=output)
+        return await self._end(Transition("completed", output=text), state, output=output)
 
     async def errored(self, error: BaseException) -> DriveOutcome:
         info = ErrorInfo.of(error)
-        ledger = self._ledger
+        ledger, state = self._ledger, self._final_state()
         ledger.append(RunErrored(**ledger.head(), error=info))
         logger.debug("Run %r failed.", self._run.run_id, exc_info=error)
-        return await self._end(Transition("errored", error=info.model_dump_json()), error=info, exception=error)
+        transition = Transition("errored", error=info.model_dump_json())
+        return await self._end(transition, state, error=info, exception=error)
+
+    async def given_up(self, error: Exception) -> DriveOutcome:
+        """A middleware has cut the handler off, say by a time limit of its own: that is an error of the run."""
+        ledger = self._ledger
+        unanswered = ledger.unanswered
+        if await ledger.repeat_unanswered() and unanswered is not None and unanswered.transition is not None:
+            return self.outcome(unanswered.transition, ledger)  # it was just being released
+        return await self.errored(error)
 
     async def cancelled(self) -> DriveOutcome:
-        ledger = self._ledger
+        ledger, state = self._ledger, self._final_state()
         ledger.append(RunCancelled(**ledger.head()))
-        return await self._end(Transition("cancelled"))
+        return await self._end(Transition("cancelled"), state)
 
-    async def _end(self, transition: Transition, **outcome: Any) -> DriveOutcome:
-        state = self._final_state()
+    async def _end(self, transition: Transition, state: str | None, **outcome: Any) -> DriveOutcome:
         ledger = self._ledger
         await ledger.commit(transition, state, ledger.latest)
         return self.outcome(transition, ledger, **outcome)
 
     def _final_state(self) -> str | None:
+        """To be asked for before the end is appended, which is the last thing that observers hear of."""
         try:
             return self.state.changed() if self.state is not None else None
         except PayloadError as error:

@@ -51,7 +51,7 @@ class Completion:
 class Attempt:
     """One attempt of a step under way."""
 
-    __slots__ = ("context", "cut_off", "deadline", "operation", "task", "timed_out")
+    __slots__ = ("begun", "context", "cut_off", "deadline", "operation", "task", "timed_out")
 
     def __init__(self, operation: StepOperation, context: StepContext, deadline: datetime | None) -> None:
         self.operation = operation
@@ -59,6 +59,7 @@ class Attempt:
         self.deadline = deadline
         """When its own timeout strikes."""
         self.task: asyncio.Task[None] | None = None
+        self.begun = False
         self.timed_out = False
         self.cut_off = False
         """Nobody waits for it any more."""
@@ -85,7 +86,7 @@ class StepRunner:
 
     def start(self, operation: StepOperation, now: datetime) -> None:
         """Start the next attempt of a step."""
-        deadline = None if operation.timeout is None else now + timedelta(seconds=operation.timeout)
+        deadline = None if operation.timeout is None else _after(now, operation.timeout)
         self.timed = self.timed or deadline is not None
         drive_deadline = self._environment.deadline
         context = StepContext(
@@ -118,6 +119,7 @@ class StepRunner:
     async def _run(self, attempt: Attempt) -> None:
         completion = Completion(attempt)
         operation = attempt.operation
+        attempt.begun = True
         try:
             if (
                 self._silent
@@ -209,7 +211,7 @@ class StepRunner:
         if not self.timed:
             return
         for attempt in list(self.running.values()):
-            if attempt.deadline is not None and attempt.deadline <= now and not attempt.timed_out:
+            if attempt.deadline is not None and attempt.deadline <= now and not attempt.timed_out and attempt.begun:
                 attempt.timed_out = True
                 attempt.context.cancelled.set()
                 if attempt.task is not None:
@@ -230,7 +232,8 @@ class StepRunner:
         attempt.cut_off = True
         attempt.context.cancelled.set()
         if not attempt.task.done():
-            self.cut_off.add(attempt)
+            if attempt.begun:  # else its coroutine is never entered, and never tells of its end
+                self.cut_off.add(attempt)
             attempt.task.cancel()
 
     async def stop(self) -> None:
@@ -261,6 +264,14 @@ class StepRunner:
                 attempt.operation.id,
                 self._run_id,
             )
+
+
+def _after(now: datetime, delay: float) -> datetime | None:
+    """So long after now; None beyond all calendars."""
+    try:
+        return now + timedelta(seconds=delay)
+    except OverflowError:
+        return None
 
 
 async def _call_sync(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
