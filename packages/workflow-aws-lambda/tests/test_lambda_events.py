@@ -180,6 +180,15 @@ def test_a_sweep_works_without_a_context(runtime: WorkflowRuntime):
     assert create_sweep_handler(runtime)({}, None)["deadline_reached"] is False
 
 
+def test_an_event_made_by_hand(runtime: WorkflowRuntime):
+    """What a person tries a function with has messages, and need not say that they are of SQS; another service's do."""
+    handler = create_queue_handler(runtime)
+    message = {"messageId": "m", "body": json.dumps(start("n"))}
+    assert failures(handler({"Records": [message]}, Clock(30))) == []
+    with pytest.raises(InvalidArgumentError, match="no event of SQS"):
+        handler({"Records": [{**message, "eventSource": "aws:kinesis"}]}, Clock(30))
+
+
 def test_handlers_refuse_events_of_another_kind(runtime: WorkflowRuntime, make_sqs_event: Callable[..., Any]):
     """A handler that is wired to the wrong thing says so: a sweep is never to be had at a URL without a secret."""
     sweep, queue = create_sweep_handler(runtime), create_queue_handler(runtime)

@@ -158,6 +158,10 @@ def _is_http(event: Any) -> bool:
 
 def _is_queue(event: Any) -> bool:
     records: Any = _field(event, "Records")
-    return isinstance(records, list) and all(
-        _field(record, "eventSource") == "aws:sqs" for record in cast("list[Any]", records)
-    )
+    return isinstance(records, list) and all(map(_is_message, cast("list[Any]", records)))
+
+
+def _is_message(record: Any) -> bool:
+    """Of SQS. One that was made by hand may not say so."""
+    source = _field(record, "eventSource")
+    return source == "aws:sqs" or (source is None and isinstance(_field(record, "messageId"), str))

@@ -79,7 +79,7 @@ class Delivering(RuntimeParts):
         """Ask a run to cancel, and drive it if nobody does.
 
         Its handler gets `asyncio.CancelledError` and may compensate. For a run that has ended the result is its
-        state; a second request is `duplicate`. `connection`: see `deliver_signal`.
+        state. A second request is `duplicate`, whenever it comes. `connection`: see `deliver_signal`.
         """
         result = await self._deliver(run_id, cancel_mail(reason), drive, connection, max_duration, include_events, now)
         if result.kind == "not_waiting" and result.run is not None:

@@ -168,6 +168,8 @@ class Operating(RuntimeParts):
         at = self._budget(now, None).clock.now()
         if isinstance(older_than, timedelta):
             before = at - span(older_than, "older_than")
+        elif not isinstance(older_than, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidArgumentError(f"older_than must be a datetime or a timedelta, not {older_than!r:.100}.")
         else:
             before = aware(older_than, "older_than")
         left = None if limit is None else count(limit, "limit")
