@@ -24,6 +24,7 @@ from workflow.netlify import create_sweep_app as create_netlify_app
 from workflow.railway import create_cron_command
 from workflow.runtime import MemoryStore, Registration, Schedule, WorkflowHTTP, WorkflowRuntime, cron, every
 from workflow.store.d1 import D1Store
+from workflow.store.postgres import PostgresStore
 from workflow.store.sqlite import SQLiteStore
 from workflow.vercel import create_sweep_app
 
@@ -81,6 +82,7 @@ PROMISED = [
     (WorkflowHTTP, "runtime, *, token"),
     (MemoryStore, ""),
     (SQLiteStore, "path"),
+    (PostgresStore, "engine, schema='public'"),
     (D1Store, "binding"),
     (D1Store.from_http, "account_id, database_id, api_token"),
     (create_sweep_handler, f"runtime, *, {BOUNDS}"),

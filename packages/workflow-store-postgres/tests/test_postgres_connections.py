@@ -13,11 +13,11 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from workflow.core.errors import StoreError
+from workflow.core.errors import InvalidArgumentError, StoreError
 from workflow.core.records import Committed, RunRecord, Transition
 from workflow.runtime.contract import HeldLease
 from workflow.runtime.queues import Queue
@@ -352,6 +352,9 @@ def test_a_sync_engine_and_other_drivers_are_refused():
         with pytest.raises(ValueError, match=r"postgresql\+asyncpg|can't be read") as caught:
             PostgresStore(url)
         assert "secret" not in str(caught.value)
+    engine: Any = create_engine("postgresql+psycopg://u@h/d")
+    with pytest.raises(InvalidArgumentError, match="create_async_engine"):
+        PostgresStore(engine)
 
 
 def test_urls_of_platforms():

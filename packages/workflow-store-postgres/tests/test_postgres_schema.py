@@ -59,7 +59,7 @@ def test_any_schema_name(postgres_url: str, new_schema: Callable[[], str], name:
     asyncio.run(use())
 
 
-@pytest.mark.parametrize("name", ["", "a\0b", "x" * 64, "ü" * 32, "\ud800"])
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 64, "ü" * 32, "\ud800", "pg_x"])
 def test_impossible_schema_names(name: str):
     """A name that Postgres would cut, or can't hold, is refused where the store is made."""
     with pytest.raises(InvalidArgumentError, match="schema name"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -21,7 +21,12 @@ _DRIVERS = {"postgres": "asyncpg", "postgresql": "asyncpg"}
 
 
 def engine_url(url: str | URL) -> URL:
-    """A URL as SQLAlchemy needs it: `postgres://` and `postgresql://` mean asyncpg, which spells `sslmode` as `ssl`."""
+    """A URL as SQLAlchemy needs it: `postgres://` and `postgresql://` mean asyncpg, which spells `sslmode` as `ssl`.
+
+    Raises `InvalidArgumentError` for everything else, an engine without asyncio too.
+    """
+    if isinstance(url, Engine):
+        raise InvalidArgumentError("PostgresStore needs an AsyncEngine: make it with create_async_engine(url).")
     try:
         parsed = make_url(url)
     except ArgumentError as error:

@@ -99,6 +99,8 @@ def check_schema_name(name: str) -> str:
         raise InvalidArgumentError(f"The schema name {name!r} must have 1 to {_NAME_BYTES} bytes, and no NUL.")
     if any("\ud800" <= character <= "\udfff" for character in name):
         raise InvalidArgumentError(f"The schema name {name!r} has a lone surrogate.")
+    if name.startswith("pg_"):
+        raise InvalidArgumentError(f"The schema name {name!r} begins with pg_, which Postgres keeps for itself.")
     return name
 
 

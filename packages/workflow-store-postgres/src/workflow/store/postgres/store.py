@@ -98,8 +98,8 @@ class PostgresStore(ExecutionStore):
     def __init__(
         self,
         engine: AsyncEngine | URL | str,
-        *,
         schema: str = "public",
+        *,
         connections: int = 4,
         writers: int = 2,
         transactions: int = 4,
