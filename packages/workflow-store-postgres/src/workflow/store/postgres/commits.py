@@ -38,8 +38,10 @@ def check_commit(commit: Commit) -> None:
 
 def size_of(commit: Commit) -> int:
     """About how many characters it writes, without looking at short ones."""
-    payloads = sum(len(record.event) + len(record.payload or "") for record in commit.records)
-    return payloads + len(commit.state or "")
+    size = len(commit.state or "")
+    for record in commit.records:
+        size += len(record.event) + len(record.payload or "")
+    return size
 
 
 def is_short(commit: Commit) -> bool:

@@ -7,8 +7,11 @@ from .parts import LIVE, MAIL_ARRAYS, PROBED, STATUS, asked, columns_of, hidden,
 __all__ = ["CLAIM", "CLAIM_DUE", "CLAIM_RUN", "HELD", "RENEW"]
 
 # -- Claiming: $1 owner, $2 until, $3 now; `picked` is a CTE that locks what is claimed. What has moved since the
-# -- snapshot is left, locked and untouched: its log and its mail would be read as they were before. (`r`
-# -- is the row as the snapshot has it, `p` as it is now.)
+# -- snapshot is left, locked and untouched: its log and its mail would be read as they were before. The revision tells:
+# -- `r` is the row as the snapshot has it, `p` as it is now.
+
+_WHOLE_LOG = "l.idx >= 0 AND l.idx < c.log_length"
+"""All of it. By the two bounds the planner expects few records, and reads them in the order of the index: no sort."""
 
 CLAIM = f"""
 , claimed AS (
@@ -17,12 +20,11 @@ CLAIM = f"""
         started_at = coalesce(r.started_at, $3::timestamptz), updated_at = $3,
         recoveries = r.recoveries + CASE WHEN r.status = 'running' THEN 1 ELSE 0 END, revision = r.revision + 1
     FROM picked p
-    WHERE r.run_id = p.run_id
-        AND r.revision = p.revision AND {PROBED}
+    WHERE r.run_id = p.run_id AND r.revision = p.revision AND {PROBED}
     RETURNING {columns_of("r")}, p.status AS claimed_from, p.due_at AS was_due
 )
 SELECT {columns_of("c")}, {MAIL_ARRAYS}, log.events, log.payloads, c.claimed_from
-FROM claimed c CROSS JOIN {log_of("c")} log CROSS JOIN {mail_of("c")} news
+FROM claimed c CROSS JOIN {log_of("c", _WHOLE_LOG)} log CROSS JOIN {mail_of("c")} news
 ORDER BY c.was_due, c.run_id"""
 
 CLAIM_RUN = f"""
