@@ -99,7 +99,7 @@ class NewRun:
     """A run of this id that is queued and was never claimed gets this input, these times and this place instead."""
 
 
-@dataclass(frozen=True, slots=True)
+@hot
 class Wait:
     """One thing a paused run waits for, as people and signals need to know it.
 
@@ -122,7 +122,7 @@ class Wait:
         return f"approval:{self.id}" if self.kind == "approval" else None
 
 
-@dataclass(frozen=True, slots=True)
+@hot
 class RunRecord:
     """A run as its row says. See `RunStore` for the invariants that hold between these fields."""
 
@@ -167,7 +167,7 @@ class RunRecord:
         return self.status in ENDED
 
 
-@dataclass(frozen=True, slots=True)
+@hot
 class NewMail:
     """Something for a run's inbox. `(kind, id)` makes its delivery idempotent."""
 
@@ -184,7 +184,7 @@ class NewMail:
         return f"signal:{self.name}" if self.kind == "signal" else f"approval:{self.id}"
 
 
-@dataclass(frozen=True, slots=True)
+@hot
 class Mail(NewMail):
     """Mail in an inbox. `seq` counts from 1 within the run, in the order of delivery."""
 
