@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from workflow.core import Context, HandlerError, create_workflow
-from workflow.core.loop import DurableLoop, DurableTask
+from workflow.core.loop import DurableLoop, DurableTask, stepping
 
 from .engine_kit import World, echo, play
 
@@ -170,3 +171,26 @@ def test_ended_tasks_are_let_go() -> None:
 
     assert play(world_of(w).start()).kind == "completed"
     assert max(counts) <= 128
+
+
+def test_tasks_of_many_runs_do_not_collide() -> None:
+    """A task's hash is its number within its run; asyncio's own set of all tasks must not see the same one for all."""
+    known: Any = getattr(asyncio.tasks, "_scheduled_tasks", None) or getattr(asyncio.tasks, "_all_tasks", None)
+    if not isinstance(known, weakref.WeakSet):
+        pytest.skip("this Python keeps its tasks in a list")
+
+    async def forever() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    loops = [DurableLoop(0, lambda timer: None, lambda timer: None) for _ in range(50)]
+    tasks: list[DurableTask] = []
+    for loop in loops:
+        with stepping(loop):
+            tasks.append(loop.create_task(forever()))
+    assert {hash(task) for task in tasks} == {1}
+    hashes = {hash(reference) for reference in known.data if reference() in tasks}
+    assert len(hashes) == len(tasks)
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        coroutine: Any = task.get_coro()
+        coroutine.close()

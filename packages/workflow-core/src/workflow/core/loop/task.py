@@ -44,13 +44,16 @@ class DurableTask(asyncio.Task[Any]):
         number: int,
         place: Place,
     ) -> None:
-        self.number = number
         self.place = place
         self._durable = loop
+        # Asyncio's own weak set of all tasks takes the hash it is told now. The first tasks of a thousand runs have the
+        # same number, and a set of them would be a list.
+        self._hash = id(self)
         super().__init__(coro, loop=loop, name=name, context=context)
+        self._hash = number
 
     def __hash__(self) -> int:
-        return self.number
+        return self._hash
 
     def cancel(self, msg: Any | None = None) -> bool:
         self._durable.note_cancel()
