@@ -8,7 +8,7 @@ from typing import Any
 from workflow.core.errors import InvalidArgumentError, LeaseLostError, LogConflictError
 from workflow.core.records import ENDED, Commit, Committed, Mail, RunRecord, Transition
 
-from .rows import Row, encode, identifier, mail_from_arrays, wait_keys, waits_text
+from .rows import Row, encode, identifier, mail_from_arrays, maybe_utc, utc, wait_keys, waits_text
 
 __all__ = [
     "GOES_ON",
@@ -89,8 +89,8 @@ def _asked(commit: Commit) -> tuple[Any, ...]:
         commit.fence,
         commit.expected_index,
         len(commit.records),
-        commit.now,
-        commit.lease.until,
+        utc(commit.now),
+        utc(commit.lease.until),
         commit.seen_mail,
         "{" + ",".join(map(str, consumed)) + "}" if consumed else None,
         encode(commit.state),
@@ -101,7 +101,7 @@ def _move(transition: Transition) -> tuple[Any, ...]:
     waits = transition.waits
     return (
         transition.status,
-        transition.due_at,
+        maybe_utc(transition.due_at),
         None if waits is None else waits_text(waits),
         None if waits is None else wait_keys(waits),
         encode(transition.output),

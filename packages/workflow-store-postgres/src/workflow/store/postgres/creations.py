@@ -9,7 +9,7 @@ from workflow.core.errors import InvalidArgumentError
 from workflow.core.records import ClaimedRun, CreatedRun, Lease, NewRun, RunRecord
 
 from .groups import Again
-from .rows import WIDTH, Row, encode, identifier, maybe_utc, run_record
+from .rows import WIDTH, Row, encode, identifier, maybe_utc, run_record, utc
 
 __all__ = ["Creation", "check_new", "created", "creation_args", "is_plain", "whole_args"]
 
@@ -37,9 +37,10 @@ def is_plain(new: NewRun) -> bool:
 
 def creation_args(creation: Creation) -> tuple[Any, ...]:
     new, lease, now = creation
-    claim = (None, None) if lease is None else (lease.owner, lease.until)
-    more = (new.queue, new.key, new.priority, new.expires_at, new.schedule_id)
-    return (new.run_id, new.workflow_id, new.workflow_version, encode(new.input), now, new.due_at, *claim, *more)
+    claim = (None, None) if lease is None else (lease.owner, utc(lease.until))
+    more = (new.queue, new.key, new.priority, maybe_utc(new.expires_at), new.schedule_id)
+    times = (utc(now), utc(new.due_at))
+    return (new.run_id, new.workflow_id, new.workflow_version, encode(new.input), *times, *claim, *more)
 
 
 def whole_args(creation: Creation) -> tuple[Any, ...]:
@@ -68,10 +69,10 @@ def _is_replaceable(new: NewRun, run: RunRecord) -> bool:
 
 def _new_record(creation: Creation) -> RunRecord:
     new, lease, now = creation
-    now = maybe_utc(now) or now
-    fields: dict[str, Any] = {"status": "queued", "due_at": maybe_utc(new.due_at)}
+    now = utc(now)
+    fields: dict[str, Any] = {"status": "queued", "due_at": utc(new.due_at)}
     if lease is not None:
-        until = maybe_utc(lease.until)
+        until = utc(lease.until)
         fields = {"status": "running", "due_at": until, "started_at": now, "fence": 1, "owner": lease.owner}
     return RunRecord(
         run_id=new.run_id,

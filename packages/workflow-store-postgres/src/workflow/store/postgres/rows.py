@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from pydantic_core import to_json
+
 from workflow.core.errors import InvalidArgumentError, PayloadError
 from workflow.core.records import LogRecord, Mail, MailKind, RunRecord, Wait
 
@@ -28,7 +30,9 @@ __all__ = [
     "identifier",
     "log_from_arrays",
     "mail_from_arrays",
+    "maybe_utc",
     "run_record",
+    "utc",
     "wait_keys",
     "waits_text",
 ]
@@ -88,17 +92,15 @@ def decode(value: str | None) -> str | None:
     return json.loads(value[1:])
 
 
-_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"), default=datetime.isoformat)
-
-
 def as_json(rows: Iterable[Sequence[Any]]) -> tuple[str, int]:
     """Rows as two parameters: one JSON text, of an array for each, and how many they are.
 
     Drivers look at each element of an array that they send, and at its type, which costs more than all else that a
-    group commit does. The texts have been through `encode`: JSON, and `jsonb`, hold whatever a `text` column can.
+    group commit does. The texts have been through `encode`: JSON, and `jsonb`, hold whatever a `text` column can. The
+    instants have been through `utc`: of other time zones the JSON would have the minutes only.
     """
     each = list(rows)
-    return _json.encode(each), len(each)
+    return to_json(each).decode(), len(each)
 
 
 def identifier(value: str, what: str) -> str:
@@ -126,8 +128,8 @@ def run_record(row: Row) -> RunRecord:
         row[2],
         row[3],
         cast("str", decode(row[4])),
-        _utc(row[5]),
-        _utc(row[6]),
+        utc(row[5]),
+        utc(row[6]),
         maybe_utc(row[7]),
         maybe_utc(row[8]),
         maybe_utc(row[9]),
@@ -148,12 +150,13 @@ def run_record(row: Row) -> RunRecord:
     )
 
 
-def _utc(at: datetime) -> datetime:
+def utc(at: datetime) -> datetime:
+    """An instant in UTC, whatever the time zone of the session or of the caller is."""
     return at if at.tzinfo is UTC else at.astimezone(UTC)
 
 
 def maybe_utc(at: datetime | None) -> datetime | None:
-    """An instant in UTC, whatever the time zone of the session was."""
+    """`utc` of an instant, if it is one."""
     return at if at is None or at.tzinfo is UTC else at.astimezone(UTC)
 
 
@@ -183,7 +186,7 @@ def mail_from_arrays(arrays: Row) -> tuple[Mail, ...]:
 
 
 def _mail(seq: int, kind: MailKind, id: str, name: str, payload: str, sent_at: datetime) -> Mail:
-    return Mail(kind, id, cast("str", decode(name)), cast("str", decode(payload)), seq, _utc(sent_at))
+    return Mail(kind, id, cast("str", decode(name)), cast("str", decode(payload)), seq, utc(sent_at))
 
 
 _plain = json.JSONEncoder(separators=(",", ":")).encode

@@ -15,7 +15,7 @@ from workflow.runtime.schedules.records import ScheduleCommit, ScheduleKey, Sche
 from .connector import Connector, UndoError
 from .creations import check_new
 from .drivers import BusyError, Driver
-from .rows import Row, as_json, decode, encode, identifier, maybe_utc
+from .rows import Row, as_json, decode, encode, identifier, maybe_utc, utc
 from .statements import Statements
 
 __all__ = ["commit_schedule", "is_reopenable", "keys_args", "reopen_args", "schedule_record", "tick_record"]
@@ -69,7 +69,7 @@ async def _stop_runs(driver: Driver, sql: Statements, commit: ScheduleCommit) ->
     if commit.cancel and mail is not None:
         each = dict.fromkeys(commit.cancel)
         text = (encode(mail.name), encode(mail.payload), encode(mail.key))
-        rows = [(run_id, mail.kind, mail.id, *text, commit.now, None, None) for run_id in each]
+        rows = [(run_id, mail.kind, mail.id, *text, utc(commit.now), None, None) for run_id in each]
         await driver.fetch(sql.deliver_many, as_json(rows))
     if commit.terminate:
         await driver.fetch(sql.terminate, (list(commit.terminate), commit.now, encode(commit.termination)))
@@ -138,19 +138,15 @@ def schedule_record(row: Row) -> ScheduleRecord:
         maybe_utc(row[3]),
         row[4],
         decode(row[5]) or "",
-        _utc(row[6]),
-        _utc(row[7]),
+        utc(row[6]),
+        utc(row[7]),
         tuple(row[8] or ()),
     )
 
 
 def tick_record(row: Row) -> tuple[tuple[int, int], TickRecord]:
-    tick = TickRecord(_utc(row[2]), row[3], _utc(row[4]), row[5], maybe_utc(row[6]), decode(row[7]))
+    tick = TickRecord(utc(row[2]), row[3], utc(row[4]), row[5], maybe_utc(row[6]), decode(row[7]))
     return (row[0], row[1]), tick
-
-
-def _utc(at: datetime) -> datetime:
-    return maybe_utc(at) or at
 
 
 def reopen_args(

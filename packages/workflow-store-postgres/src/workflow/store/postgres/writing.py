@@ -36,7 +36,7 @@ from .connector import Connector
 from .creations import Creation, created, creation_args, is_plain, whole_args
 from .drivers import BusyError
 from .groups import Again, Group
-from .rows import LOG, MAIL, REST, Row, as_json, encode, log_from_arrays, mail_from_arrays, maybe_utc, run_record
+from .rows import LOG, MAIL, REST, Row, as_json, encode, log_from_arrays, mail_from_arrays, run_record, utc
 from .statements import Statements
 
 __all__ = ["Delivery", "Undecided", "Writing", "delivered", "delivery_args"]
@@ -163,9 +163,9 @@ def _decided(
 
 def delivery_args(delivery: Delivery) -> tuple[Any, ...]:
     mail, lease = delivery.mail, delivery.lease
-    claim = (None, None) if lease is None else (lease.owner, lease.until)
+    claim = (None, None) if lease is None else (lease.owner, utc(lease.until))
     text = (encode(mail.name), encode(mail.payload), encode(mail.key))
-    return (delivery.run_id, mail.kind, mail.id, *text, delivery.now, *claim)
+    return (delivery.run_id, mail.kind, mail.id, *text, utc(delivery.now), *claim)
 
 
 def delivered(delivery: Delivery, row: Row, again: dict[str, Row]) -> Delivered | Undecided:
@@ -191,4 +191,4 @@ def delivered(delivery: Delivery, row: Row, again: dict[str, Row]) -> Delivered 
 def _put(delivery: Delivery, run: RunRecord) -> Mail:
     """The mail that this delivery has put in, which its own statement doesn't see."""
     mail = delivery.mail
-    return Mail(mail.kind, mail.id, mail.name, mail.payload, run.mail_count, maybe_utc(delivery.now) or delivery.now)
+    return Mail(mail.kind, mail.id, mail.name, mail.payload, run.mail_count, utc(delivery.now))
