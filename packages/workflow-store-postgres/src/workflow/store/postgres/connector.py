@@ -37,11 +37,13 @@ class UndoError(Exception):
 class Limits:
     """How many connections one event loop holds, for how long without work, and how long the store tries."""
 
-    def __init__(self, *, connections: int, idle: float, retry_for: float, pooler: bool) -> None:
+    def __init__(self, *, connections: int, idle: float, retry_for: float, pooler: bool, name: str) -> None:
         self.connections = connections
         self.idle = idle
         self.retry_for = retry_for
         self.pooler = pooler
+        self.name = name
+        """What errors call the database."""
 
 
 class Link:
@@ -104,8 +106,12 @@ class Connector:
                 pause = _PAUSES[min(attempt, len(_PAUSES) - 1)]
                 attempt += 1
                 if now + pause >= give_up or self._closed:
-                    raise StoreUnavailableError(f"The database did not answer: {error}") from error
+                    raise self.unanswered(error) from error
             await asyncio.sleep(pause)
+
+    def unanswered(self, error: Exception) -> StoreUnavailableError:
+        """What is raised when the store gives up."""
+        return StoreUnavailableError(f"The {self._limits.name} did not answer: {error}")
 
     @asynccontextmanager
     async def link(self) -> AsyncGenerator[Driver]:

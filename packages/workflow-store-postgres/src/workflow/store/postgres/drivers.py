@@ -192,7 +192,8 @@ def translated(error: BaseException, *, connecting: bool = False) -> Exception |
     if isinstance(error, WorkflowError):
         return None
     state = sqlstate_of(error)
-    text = f"{type(error).__name__}: {error}"
+    *_, root = _chain(error)
+    text = f"{type(root).__name__}: {root}"
     if state.startswith(_LOST) or (not state and (connecting or _is_of_connection(error))):
         return LostConnectionError(text) if _is_foreign(error) else None
     if connecting and state.startswith(_PREPARED):

@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from workflow.core.errors import InvalidArgumentError
 
-__all__ = ["POOLER_OPTION", "engine_for", "engine_url", "pooler_engine"]
+__all__ = ["POOLER_OPTION", "engine_for", "engine_url", "name_of", "pooler_engine"]
 
 POOLER_OPTION = "workflow_pooler"
 """The execution option by which an engine says that a transaction-mode pooler is between it and the server."""
@@ -41,6 +41,13 @@ def engine_url(url: str | URL) -> URL:
     if parsed.drivername == "postgresql+asyncpg" and "sslmode" in parsed.query:
         parsed = parsed.difference_update_query(["sslmode"]).update_query_dict({"ssl": parsed.query["sslmode"]})
     return parsed
+
+
+def name_of(engine: AsyncEngine) -> str:
+    """What errors call its database: "database 'app' on db.example:5432", without a password."""
+    url = engine.url
+    place = f" on {url.host}" + (f":{url.port}" if url.port else "") if url.host else ""
+    return f"database {url.database!r}{place}" if url.database else f"database{place}"
 
 
 def engine_for(url: str | URL, **options: Any) -> AsyncEngine:

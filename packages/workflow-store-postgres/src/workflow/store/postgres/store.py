@@ -36,7 +36,7 @@ from .commits import check_commit
 from .connector import Limits
 from .creations import check_new
 from .drivers import LostConnectionError, SchemaError, StoreUnavailableError
-from .engines import POOLER_OPTION, engine_for
+from .engines import POOLER_OPTION, engine_for, name_of
 from .joining import Joined, Places, join
 from .loops import Loops
 from .migrations import Migration, SchemaState, check_schema_name, read_state
@@ -111,7 +111,9 @@ class PostgresStore(ExecutionStore):
         self.schema = check_schema_name(schema)
         self.engine = engine if isinstance(engine, AsyncEngine) else engine_for(engine)
         pooler = bool(self.engine.get_execution_options().get(POOLER_OPTION))
-        limits = Limits(connections=max(connections, 1), idle=idle, retry_for=retry_for, pooler=pooler)
+        limits = Limits(
+            connections=max(connections, 1), idle=idle, retry_for=retry_for, pooler=pooler, name=name_of(self.engine)
+        )
         self._pooler = pooler
         self._sql = Statements(schema)
         self._listens = not pooler if listen is None else listen
@@ -319,7 +321,7 @@ class PostgresStore(ExecutionStore):
 
     async def apply_migrations(self) -> Sequence[Migration]:
         """`migrate`, which says what it did: nothing where the schema is up to date."""
-        with _unavailable():
+        with _unavailable(self.engine):
             async with self._loops.here().connector.link() as driver:
                 return await apply(driver, self.schema, timeout=self._migration_timeout, concurrently=not self._pooler)
 
@@ -329,7 +331,7 @@ class PostgresStore(ExecutionStore):
 
     async def schema_state(self) -> SchemaState:
         """What tables there are, whether this package can work on them or not."""
-        with _unavailable():
+        with _unavailable(self.engine):
             async with self._loops.here().connector.link() as driver:
                 return await read_state(driver, self.schema)
 
@@ -357,12 +359,12 @@ class PostgresStore(ExecutionStore):
 
 
 @contextmanager
-def _unavailable() -> Generator[None]:
+def _unavailable(engine: AsyncEngine) -> Generator[None]:
     """For what is done once, by a person or a deployment: it isn't tried again, but says what is wrong."""
     try:
         yield
     except LostConnectionError as error:
-        raise StoreUnavailableError(f"The database can't be reached: {error}") from error
+        raise StoreUnavailableError(f"The {name_of(engine)} can't be reached: {error}") from error
 
 
 def _claimed_run(row: Row) -> ClaimedRun:

@@ -86,7 +86,7 @@ class Transacting:
             except _AgainError as again:
                 reason = again.__cause__
                 if isinstance(reason, LostConnectionError) and loop.time() >= give_up:
-                    raise StoreUnavailableError(f"The database did not answer: {reason}") from reason
+                    raise self._connector.unanswered(reason) from reason
                 if isinstance(reason, RefusedError) and tries >= _TRIES:
                     raise step.fail(_undone(tries, reason)) from reason
             await asyncio.sleep(random.uniform(0, min(0.002 * 2**tries, _LONGEST_PAUSE)))
