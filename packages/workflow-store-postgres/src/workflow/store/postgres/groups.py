@@ -41,6 +41,9 @@ class _Waiting(Generic[Item, Answer]):
 class Group(Generic[Item, Answer]):
     """Collects items and has them written, at most `limit` of them and about `characters` in one statement.
 
+    A larger group would save little more of the server's time, and let the client wait for it with nothing to do, where
+    several of them are under way: while one is written, what the last one was waited for goes on.
+
     `write` answers for each item, in their order: with an answer, with the error that is this item's alone, or with
     `Again`. What it raises is every item's, except for a value that can't be written: then each is written by itself,
     and the error is the culprit's.
@@ -52,7 +55,7 @@ class Group(Generic[Item, Answer]):
         *,
         size: Callable[[Item], int],
         writers: int,
-        limit: int = 256,
+        limit: int = 64,
         characters: int = 8_000_000,
     ) -> None:
         self._write = write
