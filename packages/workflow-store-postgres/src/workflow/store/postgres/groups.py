@@ -20,6 +20,8 @@ __all__ = ["Again", "Group"]
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
+_SMALL = 32
+"""What is not worth sharing."""
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.05
 
@@ -41,8 +43,7 @@ class _Waiting(Generic[Item, Answer]):
 class Group(Generic[Item, Answer]):
     """Collects items and has them written, at most `limit` of them and about `characters` in one statement.
 
-    A larger group would save little more of the server's time, and let the client wait for it with nothing to do, where
-    several of them are under way: while one is written, what the last one was waited for goes on.
+    Writers share what waits: one group of everything would let the client wait for it with nothing to do.
 
     `write` answers for each item, in their order: with an answer, with the error that is this item's alone, or with
     `Again`. What it raises is every item's, except for a value that can't be written: then each is written by itself,
@@ -55,7 +56,7 @@ class Group(Generic[Item, Answer]):
         *,
         size: Callable[[Item], int],
         writers: int,
-        limit: int = 64,
+        limit: int = 256,
         characters: int = 8_000_000,
     ) -> None:
         self._write = write
@@ -122,7 +123,8 @@ class Group(Generic[Item, Answer]):
         keys: set[str] = set()
         later: list[_Waiting[Item, Answer]] = []
         size = 0
-        while self._waiting and len(group) < self._limit and (not group or size < self._characters):
+        limit = min(self._limit, max(_SMALL, -(-len(self._waiting) // self._writers)))
+        while self._waiting and len(group) < limit and (not group or size < self._characters):
             waiting = self._waiting.popleft()
             if waiting.future.done():
                 continue
